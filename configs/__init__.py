@@ -1,0 +1,1 @@
+"""Machine configurations, one YAML file each."""

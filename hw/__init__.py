@@ -1,0 +1,1 @@
+"""The machine: parameters, instruction set, control registers."""

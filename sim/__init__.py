@@ -1,0 +1,1 @@
+"""Simulators: functional, cycle-accurate, and the bench of the RTL."""

@@ -1,0 +1,1 @@
+"""covta: hardware/software co-design around VTA, the Versatile Tensor Accelerator."""
