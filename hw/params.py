@@ -266,6 +266,11 @@ class Config(_Model):
                 f"bus.data_bits must not exceed one {field} tensor, got {self.bus.data_bits} > {bits}",
             )
         require(
+            self.lanes * 8 >= self.bus.data_bits,
+            "bus.data_bits must not exceed one ACC_8BIT tensor of batch * block_out * 8 bits, got"
+            f" {self.bus.data_bits} > {self.lanes * 8}",
+        )
+        require(
             self.acc_bits >= self.inp_bits + self.wgt_bits,
             f"acc_bits must hold a product of inp_bits + wgt_bits = {self.inp_bits + self.wgt_bits}"
             f" bits, got {self.acc_bits}",
