@@ -14,7 +14,15 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-__all__ = ["EXTENSIONS", "Bus", "Buffers", "Config", "ConfigError", "builtin_configs", "load_config"]
+__all__ = [
+    "EXTENSIONS",
+    "Buffers",
+    "Bus",
+    "Config",
+    "ConfigError",
+    "builtin_configs",
+    "load_config",
+]
 
 EXTENSIONS: dict[str, str] = {
     "requantize": "ALU opcode 5 (RQT): rounding shift and clip to OUT_W in one operation",
@@ -263,7 +271,8 @@ class Config(_Model):
             bits = getattr(self, f"{field}_elem_bits")
             require(
                 bits >= self.bus.data_bits,
-                f"bus.data_bits must not exceed one {field} tensor, got {self.bus.data_bits} > {bits}",
+                f"bus.data_bits must not exceed one {field} tensor,"
+                f" got {self.bus.data_bits} > {bits}",
             )
         require(
             self.lanes * 8 >= self.bus.data_bits,
@@ -327,7 +336,8 @@ class Config(_Model):
         )
         require(
             not self.dsp_pack or (self.inp_bits == 8 and self.wgt_bits == 8),
-            f"dsp_pack needs 8-bit operands, got inp_bits {self.inp_bits}, wgt_bits {self.wgt_bits}",
+            f"dsp_pack needs 8-bit operands, got inp_bits {self.inp_bits},"
+            f" wgt_bits {self.wgt_bits}",
         )
         for extension in self.extensions:
             require(
@@ -458,7 +468,8 @@ def _from_official(data: dict[str, Any], source: str) -> dict[str, Any]:
         "wgt_bits": 1 << log2["LOG_WGT_WIDTH"],
         "acc_bits": 1 << log2["LOG_ACC_WIDTH"],
         "buffers": {
-            name: 1 << log2[f"LOG_{name.upper()}_BUFF_SIZE"] for name in ("uop", "inp", "wgt", "acc")
+            name: 1 << log2[f"LOG_{name.upper()}_BUFF_SIZE"]
+            for name in ("uop", "inp", "wgt", "acc")
         },
     }
 

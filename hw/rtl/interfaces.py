@@ -68,7 +68,8 @@ class ReadClient(wiring.Signature):
 
 
 class AxiRead(wiring.Signature):
-    """AXI4 AR and R channels, master side; constants (size, burst, cache, prot) are added by the shell."""
+    """AXI4 AR and R channels, master side; constants (size, burst, cache, prot) are added by the
+    shell."""
 
     def __init__(self, cfg: Config) -> None:
         super().__init__(
@@ -144,16 +145,17 @@ class SliceWrite(wiring.Signature):
 
 
 class AccWrite(wiring.Signature):
-    """Writes acc (and out): a beat as a slice, or (`narrow`) a beat of int8 widened to ``acc_bits``.
+    """Writes acc (and out): a beat as a slice, or (`narrow`) a beat of int8 widened to
+    ``acc_bits``.
 
     Members
     -------
-    en, addr, data : as in SliceWrite
-    mask : one bit a ``bus.data_bits`` slice of the acc element. With `narrow`, the bits of all slices
-        that the widened beat covers (``acc_bits / 8`` of them; beat ``k`` of an element covers slices
-        ``k * acc_bits / 8`` onwards). Padding sets all.
-    narrow : the beat holds ``bus_bytes`` int8 lanes
-    pad : `data` is ignored; every lane of the mask becomes 0, or with `pad_min` the least value (of int8 if
+    en, addr, data : as in SliceWrite mask : one bit a ``bus.data_bits`` slice of the acc
+    element. With `narrow`, the bits of all slices
+        that the widened beat covers (``acc_bits / 8`` of them; beat ``k`` of an element covers
+        slices ``k * acc_bits / 8`` onwards). Padding sets all.
+    narrow : the beat holds ``bus_bytes`` int8 lanes pad : `data` is ignored; every lane of the
+    mask becomes 0, or with `pad_min` the least value (of int8 if
         `narrow`, else of ``acc_bits``)
     """
 
@@ -172,7 +174,8 @@ class AccWrite(wiring.Signature):
 
 
 class UopWrite(wiring.Signature):
-    """Writes up to one beat of micro-ops; the scratchpad has ``bus.data_bits / 32`` interleaved banks.
+    """Writes up to one beat of micro-ops; the scratchpad has ``bus.data_bits / 32`` interleaved
+    banks.
 
     Micro-op address ``a`` lies in bank ``a % banks`` at row ``a // banks``. The writer rotates.
 

@@ -1,0 +1,278 @@
+"""On-chip memories, shaped so that synthesis maps them to block RAM.
+
+Every read takes two cycles: the memory's own register, then (after the choice of a bank) an output
+register. A write presented in cycle ``w`` is seen by reads presented in ``w + 1`` or later.
+"""
+
+from __future__ import annotations
+
+from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from covta.hw.params import Config
+from covta.hw.rtl.interfaces import AccWrite, SliceWrite, UopWrite, uop_banks
+
+READ_LATENCY_CYCLES = 2
+
+
+class SliceScratchpad(wiring.Component):
+    """The inp or wgt scratchpad: written a bus-wide slice at a time, read an element at a time.
+
+    Latency 2 cycles from `rd_addr` to `rd_data`; one read and one write a cycle.
+
+    Parameters
+    ----------
+    cfg : Config
+    elem_bits : int
+        Width of one element, a multiple of ``cfg.bus.data_bits``.
+    depth : int
+        Elements.
+
+    Members
+    -------
+    write : ``In(SliceWrite)``
+    rd_addr, rd_data : ``In(log2 depth)``, ``Out(elem_bits)``
+    """
+
+    def __init__(self, cfg: Config, *, elem_bits: int, depth: int) -> None:
+        self.cfg = cfg
+        self.depth = depth
+        self.elem_bits = elem_bits
+        addr_bits = depth.bit_length() - 1
+        super().__init__(
+            {
+                "write": In(SliceWrite(cfg, addr_bits=addr_bits, elem_bits=elem_bits)),
+                "rd_addr": In(addr_bits),
+                "rd_data": Out(elem_bits),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        bus_bits = self.cfg.bus.data_bits
+        slices = self.elem_bits // bus_bits
+        m.submodules.mem = mem = memory.Memory(shape=self.elem_bits, depth=self.depth, init=[])
+        wr = mem.write_port(granularity=bus_bits)
+        rd = mem.read_port(domain="sync")
+        m.d.comb += [
+            wr.addr.eq(self.write.addr),
+            wr.data.eq(Cat(*([self.write.data] * slices))),
+            wr.en.eq(Mux(self.write.en, self.write.mask, 0)),
+            rd.addr.eq(self.rd_addr),
+            rd.en.eq(1),
+        ]
+        m.d.sync += self.rd_data.eq(rd.data)
+        return m
+
+
+class UopScratchpad(wiring.Component):
+    """The micro-op scratchpad: port A reads for GEMM; port B reads for ALU and scan, or is written.
+
+    ``bus.data_bits / 32`` interleaved banks take a whole beat of micro-ops a cycle.
+    `b_data` holds its value until the second cycle after the next `b_en`.
+
+    Members
+    -------
+    a_addr, a_data : GEMM's read port
+    b_addr, b_en, b_data : ALU's and scan's read port; must not be enabled while `write.en`
+    write : ``In(UopWrite)``
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        super().__init__(
+            {
+                "a_addr": In(cfg.log2_uop_depth),
+                "a_data": Out(cfg.uop_bits),
+                "b_addr": In(cfg.log2_uop_depth),
+                "b_en": In(1),
+                "b_data": Out(cfg.uop_bits),
+                "write": In(UopWrite(cfg)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        cfg = self.cfg
+        banks = uop_banks(cfg)
+        bank_bits = banks.bit_length() - 1
+        a_rows, b_rows = [], []
+        for k in range(banks):
+            mem = memory.Memory(shape=cfg.uop_bits, depth=cfg.uop_depth // banks, init=[])
+            m.submodules[f"bank{k}"] = mem
+            wr = mem.write_port()
+            rd_a = mem.read_port(domain="sync")
+            rd_b = mem.read_port(domain="sync")
+            row_b = Signal(cfg.log2_uop_depth - bank_bits, name=f"row_b{k}")
+            m.d.comb += [
+                row_b.eq(Mux(self.write.en[k], self.write.row[k], self.b_addr[bank_bits:])),
+                wr.addr.eq(row_b),
+                wr.data.eq(self.write.data[k]),
+                wr.en.eq(self.write.en[k]),
+                rd_a.addr.eq(self.a_addr[bank_bits:]),
+                rd_a.en.eq(1),
+                rd_b.addr.eq(row_b),
+                rd_b.en.eq(self.b_en & ~self.write.en[k]),
+            ]
+            a_rows.append(rd_a.data)
+            b_rows.append(rd_b.data)
+        b_en_d = Signal()
+        m.d.sync += b_en_d.eq(self.b_en)
+        a_word, b_word = a_rows[0], b_rows[0]
+        if banks > 1:
+            a_bank, b_bank = Signal(bank_bits), Signal(bank_bits)
+            m.d.sync += a_bank.eq(self.a_addr[:bank_bits])
+            with m.If(self.b_en):
+                m.d.sync += b_bank.eq(self.b_addr[:bank_bits])
+            a_word, b_word = Array(a_rows)[a_bank], Array(b_rows)[b_bank]
+        m.d.sync += self.a_data.eq(a_word)
+        with m.If(b_en_d):
+            m.d.sync += self.b_data.eq(b_word)
+        return m
+
+
+class AccScratchpad(wiring.Component):
+    """The acc and out scratchpads: two banks by the top address bit, each one read, one write a
+    cycle.
+
+    Every write to acc also writes the low ``out_bits`` of each lane to out. GEMM, ALU and the
+    Loader never touch one bank at the same time: dispatch sees to it.
+
+    Members
+    -------
+    gemm_rd_addr, gemm_rd_data, alu_rd_addr, alu_rd_data
+        Reads, latency 2; `*_rd_en` claims the bank.
+    gemm_wr_en, gemm_wr_addr, gemm_wr_data and the same for alu
+        Whole elements.
+    load : ``In(AccWrite)``
+        A beat; it reaches the memory one cycle after it is presented here.
+    out_addr, out_en, out_data
+        The store unit's read of out, latency 2; `out_data` holds while `out_en` was low.
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        a, bits = cfg.log2_acc_depth, cfg.acc_elem_bits
+        members: dict[str, object] = {}
+        for engine in ("gemm", "alu"):
+            members |= {
+                f"{engine}_rd_en": In(1),
+                f"{engine}_rd_addr": In(a),
+                f"{engine}_rd_data": Out(bits),
+                f"{engine}_wr_en": In(1),
+                f"{engine}_wr_addr": In(a),
+                f"{engine}_wr_data": In(bits),
+            }
+        members |= {
+            "load": In(AccWrite(cfg)),
+            "out_en": In(1),
+            "out_addr": In(a),
+            "out_data": Out(cfg.out_elem_bits),
+        }
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        beat = self._beat(m)
+        acc_data, out_data = [], []
+        for b in range(2):
+            acc, out = self._bank(m, b, *beat)
+            acc_data.append(acc)
+            out_data.append(out)
+        for engine in ("gemm", "alu"):
+            bank = Signal(name=f"{engine}_bank")
+            m.d.sync += bank.eq(getattr(self, f"{engine}_rd_addr")[-1])
+            m.d.sync += getattr(self, f"{engine}_rd_data").eq(Mux(bank, *reversed(acc_data)))
+        out_bank, out_en_d = Signal(), Signal()
+        m.d.sync += out_en_d.eq(self.out_en)
+        with m.If(self.out_en):
+            m.d.sync += out_bank.eq(self.out_addr[-1])
+        with m.If(out_en_d):
+            m.d.sync += self.out_data.eq(Mux(out_bank, *reversed(out_data)))
+        return m
+
+    def _beat(self, m: Module) -> tuple[Signal, Signal, Signal]:
+        """The Loader's beat one cycle on: address, mask, and a repeating pattern of lanes.
+
+        Lane ``l`` of an element takes lane ``l % bus_bytes`` of the pattern: the int8 lanes
+        widened, or the beat's lanes repeated; padding applied.
+        """
+        cfg, load = self.cfg, self.load
+        pattern = Signal(cfg.bus_bytes * cfg.acc_bits)
+        addr = Signal(cfg.log2_acc_depth)
+        mask = Signal(cfg.acc_elem_bits // cfg.bus.data_bits)
+        m.d.sync += [addr.eq(load.addr), mask.eq(Mux(load.en, load.mask, 0))]
+        least = Mux(load.narrow, -0x80, -1 << (cfg.acc_bits - 1))
+        per_beat = cfg.bus.data_bits // cfg.acc_bits
+        for k in range(cfg.bus_bytes):
+            lane = pattern.word_select(k, cfg.acc_bits)
+            with m.If(load.pad):
+                m.d.sync += lane.eq(Mux(load.pad_min, least, 0))
+            with m.Elif(load.narrow):
+                m.d.sync += lane.eq(load.data.word_select(k, 8).as_signed())
+            with m.Else():
+                m.d.sync += lane.eq(load.data.word_select(k % per_beat, cfg.acc_bits))
+        return addr, mask, pattern
+
+    def _bank(
+        self, m: Module, b: int, load_addr: Signal, load_mask: Signal, pattern: Signal
+    ) -> tuple[Signal, Signal]:
+        """One bank of acc and out; returns their read data, one cycle after the address."""
+        cfg = self.cfg
+        row_bits = cfg.log2_acc_depth - 1
+        bus_bits = cfg.bus.data_bits
+        lanes_per_slice = bus_bits // cfg.acc_bits
+        slices = cfg.acc_elem_bits // bus_bits
+        row = Signal(row_bits, name=f"wr_row{b}")
+        mask = Signal(slices, name=f"wr_mask{b}")
+        word = Signal(cfg.acc_elem_bits, name=f"wr_data{b}")
+        gemm, alu = Signal(name=f"gemm_wr{b}"), Signal(name=f"alu_wr{b}")
+        m.d.comb += [
+            gemm.eq(self.gemm_wr_en & (self.gemm_wr_addr[-1] == b)),
+            alu.eq(self.alu_wr_en & (self.alu_wr_addr[-1] == b)),
+        ]
+        with m.If(gemm):
+            m.d.comb += row.eq(self.gemm_wr_addr)
+            m.d.comb += mask.eq(~0)
+        with m.Elif(alu):
+            m.d.comb += row.eq(self.alu_wr_addr)
+            m.d.comb += mask.eq(~0)
+        with m.Else():
+            m.d.comb += row.eq(load_addr)
+            m.d.comb += mask.eq(Mux(load_addr[-1] == b, load_mask, 0))
+        for lane in range(cfg.lanes):
+            at = slice(lane * cfg.acc_bits, (lane + 1) * cfg.acc_bits)
+            with m.If(gemm):
+                m.d.comb += word[at].eq(self.gemm_wr_data[at])
+            with m.Elif(alu):
+                m.d.comb += word[at].eq(self.alu_wr_data[at])
+            with m.Else():
+                m.d.comb += word[at].eq(pattern.word_select(lane % cfg.bus_bytes, cfg.acc_bits))
+        m.submodules[f"acc{b}"] = acc = memory.Memory(
+            shape=cfg.acc_elem_bits, depth=cfg.acc_depth // 2, init=[]
+        )
+        m.submodules[f"out{b}"] = out = memory.Memory(
+            shape=cfg.out_elem_bits, depth=cfg.acc_depth // 2, init=[]
+        )
+        acc_wr, acc_rd = acc.write_port(granularity=bus_bits), acc.read_port(domain="sync")
+        out_wr = out.write_port(granularity=cfg.out_bits * lanes_per_slice)
+        out_rd = out.read_port(domain="sync")
+        truncated = Cat(
+            word[lane * cfg.acc_bits : lane * cfg.acc_bits + cfg.out_bits]
+            for lane in range(cfg.lanes)
+        )
+        gemm_reads = self.gemm_rd_en & (self.gemm_rd_addr[-1] == b)
+        m.d.comb += [
+            acc_wr.addr.eq(row),
+            acc_wr.data.eq(word),
+            acc_wr.en.eq(mask),
+            out_wr.addr.eq(row),
+            out_wr.data.eq(truncated),
+            out_wr.en.eq(mask),
+            acc_rd.addr.eq(Mux(gemm_reads, self.gemm_rd_addr, self.alu_rd_addr)),
+            acc_rd.en.eq(1),
+            out_rd.addr.eq(self.out_addr),
+            out_rd.en.eq(self.out_en),
+        ]
+        return acc_rd.data, out_rd.data
