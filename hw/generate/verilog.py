@@ -1,0 +1,160 @@
+"""Amaranth to Verilog that reads the same on every machine.
+
+The text holds no source paths, no tool versions, no dates. Module names are plain identifiers
+(`vta_compute_gemm`), so that a file can be named after its module.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from amaranth.back import rtlil
+from amaranth.lib import wiring
+
+from covta.hw.generate.tools import run_yosys
+
+__all__ = ["VerilogDesign", "to_rtlil", "to_verilog"]
+
+
+_INTERNAL = " ".join(
+    f"-remove {name}"
+    for name in ("generator", "top", "src", "amaranth.hierarchy", "amaranth.decoding")
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerilogDesign:
+    """Verilog text, a module at a time.
+
+    Parameters
+    ----------
+    top : str
+        Name of the outermost module.
+    modules : dict of str to str
+        Text of each module by name, in order of name, the top module first.
+    """
+
+    top: str
+    modules: dict[str, str]
+
+    @property
+    def text(self) -> str:
+        """All modules as one text."""
+        return "\n".join(self.modules.values())
+
+
+def to_rtlil(component: wiring.Component, top: str) -> str:
+    """RTLIL of a component, module names flattened to identifiers."""
+    text = rtlil.convert(component, name=top, emit_src=False)
+    names = re.findall(r"^module (\\\S+)$", text, re.MULTILINE)
+    plain = {name: "\\" + re.sub(r"\W", "_", name[1:]) for name in names}
+    assert len(set(plain.values())) == len(plain), "module names collide"
+    text = re.sub(r"^module (\\\S+)$", lambda m: f"module {plain[m[1]]}", text, flags=re.MULTILINE)
+    return re.sub(
+        r"^(\s*cell )(\\\S+) ",
+        lambda m: f"{m[1]}{plain.get(m[2], m[2])} ",
+        text,
+        flags=re.MULTILINE,
+    )
+
+
+def to_verilog(component: wiring.Component, top: str) -> VerilogDesign:
+    """Verilog-2005 of a component.
+
+    Parameters
+    ----------
+    component : wiring.Component
+        Its members become the ports, beside `clk` and `rst`.
+    top : str
+        Name of the outermost module and prefix of all others.
+    """
+    with tempfile.TemporaryDirectory(prefix="covta-") as folder:
+        work = Path(folder)
+        (work / "design.il").write_text(to_rtlil(component, top), encoding="utf-8")
+        run_yosys(
+            (
+                "read_rtlil design.il",
+                "proc -nomux -norom",
+                "memory_collect",
+                f"attrmap {_INTERNAL}",
+                f"attrmap -modattr {_INTERNAL}",
+                "write_verilog design.v",
+            ),
+            cwd=work,
+        )
+        text = (work / "design.v").read_text(encoding="utf-8")
+    ports = [
+        "clk",
+        "rst",
+        *("__".join(map(str, p)) for p, _, _ in component.signature.flatten(component)),
+    ]
+    modules = dict(sorted(_split(text), key=lambda item: (item[0] != top, item[0])))
+    assert top in modules, f"{top} is missing"
+    modules[top] = _order_ports(modules[top], ports)
+    return VerilogDesign(top=top, modules=modules)
+
+
+def _split(text: str) -> Iterator[tuple[str, str]]:
+    """Name and text of every module; Yosys' own header goes."""
+    text = re.sub(r"\A/\*.*?\*/\s*", "", text, flags=re.DOTALL)
+    for match in re.finditer(
+        r"(?:^\(\*.*\*\)\n)*^module (\w+)\b.*?^endmodule\n", text, re.M | re.S
+    ):
+        yield match[1], _TRIGGER.sub("always_once", _shorten_memories(match[0]))
+
+
+def _order_ports(text: str, ports: list[str]) -> str:
+    """List the ports of a module in the order of its signature, one a line."""
+    head = re.search(r"^module (\w+)\((.*?)\);\n", text, re.M | re.S)
+    assert head is not None
+    present = {name.strip() for name in head[2].split(",")}
+    listed = [name for name in ports if name in present]
+    assert set(listed) == present, sorted(present ^ set(listed))
+    body = ",\n  ".join(listed)
+    return f"{text[: head.start()]}module {head[1]}(\n  {body}\n);\n{text[head.end() :]}"
+
+
+_INIT = re.compile(r"( +)(\\\S+ |\w+)\[(\d+)\] = (\d+)'[hd]0+;\n")
+_TRIGGER = re.compile(r"\\\$auto\$verilog_backend\S+ ")
+
+
+def _shorten_memories(text: str) -> str:
+    """Write runs of zero words in a memory's initial block as one loop."""
+    lines = text.splitlines(keepends=True)
+    out: list[str] = []
+    position = 0
+    loops = 0
+    while position < len(lines):
+        match = _INIT.match(lines[position])
+        if not match:
+            out.append(lines[position])
+            position += 1
+            continue
+        end = position
+        first = int(match[3])
+        while end < len(lines):
+            other = _INIT.match(lines[end])
+            if not other or other[2] != match[2] or int(other[3]) != first + end - position:
+                break
+            end += 1
+        if end - position < 4:
+            out.extend(lines[position:end])
+        else:
+            loops += 1
+            indent, name, width = match[1], match[2], match[4]
+            last = first + end - position
+            out.append(
+                f"{indent}for (init_index = {first}; init_index < {last}; init_index = init_index"
+                f" + 1)\n{indent}  {name}[init_index] = {{{width}{{1'b0}}}};\n"
+            )
+        position = end
+    if not loops:
+        return text
+    body = "".join(out)
+    return re.sub(
+        r"^(module .*?;\n)", r"\1  integer init_index;\n", body, count=1, flags=re.M | re.S
+    )
