@@ -1,0 +1,225 @@
+"""Two-dimensional DRAM transfers as bursts: one a cycle, across rows and transfers."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from covta.hw.faults import FaultCause
+from covta.hw.params import Config, log2_exact
+from covta.hw.rtl.interfaces import FAULT_LAYOUT, INDEX_BITS, burst_layout
+
+PAGE_BYTES = 4096
+"""No AXI4 burst crosses a multiple of this."""
+
+SIZE_BITS = 16
+"""Bits of `x_size`, `y_size` and `x_stride`, in elements."""
+
+
+def block_layout(cfg: Config, size_bits: int) -> data.StructLayout:
+    """A transfer for :class:`BurstGenerator`.
+
+    `addr` is the byte address of the first element with one bit more than the bus has: set if the
+    address overflowed. `rows` and `row_bytes` are at least 1.
+    """
+    return data.StructLayout(
+        {
+            "addr": cfg.bus.addr_bits + 1,
+            "rows": SIZE_BITS,
+            "row_bytes": size_bits,
+            "stride_bytes": size_bits,
+            "index": INDEX_BITS,
+        }
+    )
+
+
+def saturate(value: Value, addr_bits: int) -> Value:
+    """Any sum as an address with an overflow bit on top (``addr_bits + 1`` bits)."""
+    value = Value.cast(value)
+    return Cat(value[:addr_bits], value[addr_bits:].any())
+
+
+def dram_address(
+    m: Module,
+    cfg: Config,
+    base_ptr: data.View,
+    memory_type: Value,
+    dram_base: Value,
+    log2_bytes: dict,
+) -> Value:
+    """``base_ptr[memory_type] + dram_base * elem_bytes``, saturated.
+
+    Parameters
+    ----------
+    log2_bytes : dict of int to int
+        Logarithm of the DRAM bytes of an element by the memory types that can occur.
+    """
+    (base, offset) = (
+        select(m, memory_type, {k: base_ptr[k] for k in log2_bytes}),
+        select(m, memory_type, {k: dram_base << shift for k, shift in log2_bytes.items()}),
+    )
+    return saturate(base + offset, cfg.bus.addr_bits)
+
+
+def select(m: Module, key: Value, choices: dict) -> Value:
+    """The choice whose key matches; the last choice stands for all other keys."""
+    values = {k: Value.cast(v) for k, v in choices.items()}
+    result = Signal(max(len(v) for v in values.values()))
+    *first, last = values.items()
+    with m.Switch(key):
+        for k, value in first:
+            with m.Case(k):
+                m.d.comb += result.eq(value)
+        with m.Default():
+            m.d.comb += result.eq(last[1])
+    return result
+
+
+class BurstGenerator(wiring.Component):
+    """Cuts the rows of a transfer into bursts.
+
+    Row ``y`` begins at ``addr + y * stride_bytes``; its bursts are whole beats, at most
+    ``cfg.bus.max_burst_beats`` long, as long as possible, and cross no 4 KiB boundary. A row that
+    does not begin or end on a beat is widened to whole beats.
+
+    Timing: a row stage and a burst stage. A transfer accepted in cycle ``u`` presents its first
+    burst in ``u + 2`` or, if bursts before it still wait then, in the cycle after the last of them
+    is accepted. While `o.ready` a burst leaves every cycle; rows and transfers follow each other
+    without a bubble. `i.ready` is high while the row stage is empty or gives its last row to the
+    burst stage, which takes a row when it is empty or its row's last burst is accepted; so
+    `i.ready` depends on `o.ready` combinationally.
+
+    A burst not inside the window is not presented: `fault` is valid instead, from the cycle in
+    which it would have been presented, and the generator stands still until reset. Nothing is
+    presented while `halt`.
+
+    Parameters
+    ----------
+    cfg : Config
+    size_bits : int
+        Width of `row_bytes` and `stride_bytes`.
+    granule_bytes : int
+        Every address, size and stride is a multiple of this; at most a beat, which is the default.
+
+    Members
+    -------
+    i : ``In(stream(block_layout))``
+    window_base, window_last : ``In(addr_bits)``, first and last byte address allowed
+    o : ``Out(stream(burst_layout))``
+    fault : ``Out(FAULT_LAYOUT)``, DRAM_WINDOW
+    halt : ``In(1)``
+    idle : ``Out(1)``, no burst left to present
+    """
+
+    def __init__(self, cfg: Config, *, size_bits: int, granule_bytes: int | None = None) -> None:
+        self.cfg = cfg
+        self.size_bits = size_bits
+        self.granule_bytes = granule_bytes or cfg.bus_bytes
+        assert self.granule_bytes <= cfg.bus_bytes
+        super().__init__(
+            {
+                "i": In(stream.Signature(block_layout(cfg, size_bits))),
+                "window_base": In(cfg.bus.addr_bits),
+                "window_last": In(cfg.bus.addr_bits),
+                "o": Out(stream.Signature(burst_layout(cfg))),
+                "fault": Out(FAULT_LAYOUT),
+                "halt": In(1),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        self._row_valid, self._row_taken = Signal(), Signal()
+        self._rows(m)
+        self._bursts(m)
+        m.d.comb += self.idle.eq(~self._row_valid & ~self._burst_valid)
+        return m
+
+    def _rows(self, m: Module) -> None:
+        """Row stage: address of the next row; addresses and sizes in granules."""
+        shift = log2_exact(self.granule_bytes)
+        units_bits = self.size_bits - shift
+        addr_bits = self.cfg.bus.addr_bits
+        self._row_addr = addr = Signal(addr_bits + 1 - shift)
+        self._row_units_m1 = units_m1 = Signal(units_bits)
+        self._row_index = index = Signal(INDEX_BITS)
+        stride = Signal(units_bits)
+        rows_m1 = Signal(SIZE_BITS)
+        last = Signal()
+        i = self.i
+        m.d.comb += [last.eq(rows_m1 == 0), i.ready.eq(~self._row_valid | (self._row_taken & last))]
+        with m.If(i.ready):
+            m.d.sync += [
+                self._row_valid.eq(i.valid),
+                addr.eq(i.p.addr[shift:]),
+                units_m1.eq(i.p.row_bytes[shift:] - 1),
+                stride.eq(i.p.stride_bytes[shift:]),
+                rows_m1.eq(i.p.rows - 1),
+                index.eq(i.p.index),
+            ]
+        with m.Elif(self._row_taken):
+            m.d.sync += [
+                addr.eq(saturate(addr + stride, addr_bits - shift)),
+                rows_m1.eq(rows_m1 - 1),
+            ]
+
+    def _bursts(self, m: Module) -> None:
+        """Burst stage: beats left of one row."""
+        cfg = self.cfg
+        beat_shift = log2_exact(cfg.bus_bytes)
+        split = beat_shift - log2_exact(self.granule_bytes)
+        page_bits = log2_exact(PAGE_BYTES) - beat_shift
+        length_bits = min(log2_exact(cfg.bus.max_burst_beats), page_bits)
+
+        self._burst_valid = valid = Signal()
+        addr = Signal(cfg.bus.addr_bits + 1 - beat_shift)
+        beats_m1 = Signal(len(self._row_units_m1) - split + 1)
+        index = Signal(INDEX_BITS)
+        row_last = Signal()
+        accepted = Signal()
+        m.d.comb += self._row_taken.eq(self._row_valid & (~valid | (accepted & row_last)))
+
+        # The shortest of: the row, the page, the longest burst.
+        page, row, length_m1 = (Signal(length_bits, name=n) for n in ("page", "row", "length_m1"))
+        to_page_m1 = ~addr[:page_bits]
+        row_long = beats_m1[length_bits:].any()
+        m.d.comb += [
+            page.eq(to_page_m1[:length_bits] | _all(to_page_m1[length_bits:].any(), length_bits)),
+            row.eq(beats_m1[:length_bits] | _all(row_long, length_bits)),
+            row_last.eq(~row_long & (row <= page)),
+            length_m1.eq(Mux(row <= page, row, page)),
+        ]
+        step = Signal(length_bits + 1)
+        m.d.comb += step.eq(length_m1 + 1)
+        offset = self._row_addr[:split]
+        with m.If(self._row_taken):
+            m.d.sync += [
+                addr.eq(self._row_addr[split:]),
+                beats_m1.eq((self._row_units_m1 + offset)[split:]),
+                index.eq(self._row_index),
+                valid.eq(1),
+            ]
+        with m.Elif(accepted):
+            m.d.sync += [addr.eq(addr + step), beats_m1.eq(beats_m1 - step), valid.eq(~row_last)]
+
+        byte_first = Cat(Const(0, beat_shift), addr)
+        end = Signal(page_bits)
+        m.d.comb += end.eq(addr[:page_bits] + length_m1)
+        byte_last = Cat(Const(-1, Shape(beat_shift)), end, addr[page_bits:])
+        inside = Signal()
+        m.d.comb += [
+            inside.eq((byte_first >= self.window_base) & (byte_last <= self.window_last)),
+            accepted.eq(self.o.valid & self.o.ready),
+            self.o.valid.eq(valid & inside & ~self.halt),
+            self.o.p.addr.eq(byte_first),
+            self.o.p.beats_m1.eq(length_m1),
+            self.fault.valid.eq(valid & ~inside),
+            self.fault.cause.eq(FaultCause.DRAM_WINDOW),
+            self.fault.index.eq(index),
+        ]
+
+
+def _all(bit: Value, width: int) -> Value:
+    return bit.replicate(width)
