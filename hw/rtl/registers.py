@@ -1,0 +1,248 @@
+"""The control registers' AXI4-Lite slave, with the performance counters behind it."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from covta.hw.counters import COUNTER_BITS, COUNTERS
+from covta.hw.params import Config
+from covta.hw.registers import (
+    ADDR_BITS,
+    REGISTER_BY_NAME,
+    REGISTERS,
+    Access,
+    Register,
+    implemented_mask,
+    reset_value,
+)
+from covta.hw.rtl.interfaces import CAUSE_BITS, INDEX_BITS, MEMORY_TYPES
+
+DATA_BITS = 32
+CYCLE_BITS = 64
+
+RESP_OKAY = 0
+RESP_SLVERR = 2
+
+STATUS_FLAGS = ("idle", "running", "done", "fault", "draining")
+
+
+class AxiLite(wiring.Signature):
+    """AXI4-Lite, master side, as five streams; protection bits are left out.
+
+    Members
+    -------
+    aw, ar : ``Out(stream({addr: 12}))``
+    w : ``Out(stream({data: 32, strb: 4}))``
+    b : ``In(stream({resp: 2}))``
+    r : ``In(stream({data: 32, resp: 2}))``
+    """
+
+    def __init__(self) -> None:
+        address = data.StructLayout({"addr": ADDR_BITS})
+        super().__init__(
+            {
+                "aw": Out(stream.Signature(address)),
+                "w": Out(
+                    stream.Signature(data.StructLayout({"data": DATA_BITS, "strb": DATA_BITS // 8}))
+                ),
+                "b": In(stream.Signature(data.StructLayout({"resp": 2}))),
+                "ar": Out(stream.Signature(address)),
+                "r": In(stream.Signature(data.StructLayout({"data": DATA_BITS, "resp": 2}))),
+            }
+        )
+
+
+class ControlRegisters(wiring.Component):
+    """Answers the bus, holds what is written, counts.
+
+    Each of AW, W and AR has a register of one entry, B and R an output register; no output depends
+    on an input in the same cycle. With address and data both held in cycle ``e`` and B free, the write
+    acts at the end of ``e``: B is valid, a command's strobe is high and a register has its new value in
+    ``e + 1``. A read held in ``e`` with R free answers in ``e + 1``. Rules of refusal:
+    ``docs/registers.md``.
+
+    A counter's strobe in cycle ``t`` shows in its value in ``t + 2``, as does `running` in the cycle
+    counter; both are cleared for events after `clear_counters`.
+
+    Members
+    -------
+    axil : ``In(AxiLite)``
+    irq : ``Out(1)``
+    launch, reset : ``Out(1)``, strobes
+    insn_addr, insn_count, base_ptr, window_base, window_last, watchdog : ``Out``, values
+    idle, running, done, fault, draining : ``In(1)``, what STATUS shows
+    fault_cause, fault_insn : ``In``
+    counter : ``In(n)``, one strobe a counter, in the order of `COUNTERS`
+    clear_counters : ``In(1)``, strobe
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        addr_bits = cfg.bus.addr_bits
+        super().__init__(
+            {
+                "axil": In(AxiLite()),
+                "irq": Out(1),
+                "launch": Out(1),
+                "reset": Out(1),
+                "insn_addr": Out(addr_bits),
+                "insn_count": Out(INDEX_BITS),
+                "base_ptr": Out(data.ArrayLayout(addr_bits, MEMORY_TYPES)),
+                "window_base": Out(addr_bits),
+                "window_last": Out(addr_bits),
+                "watchdog": Out(32),
+                "fault_cause": In(CAUSE_BITS),
+                "fault_insn": In(INDEX_BITS),
+                "counter": In(len(COUNTERS)),
+                "clear_counters": In(1),
+                **dict.fromkeys(STATUS_FLAGS, In(1)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        self._written = {
+            r.name: Signal(32, name=r.name.lower(), init=reset_value(r, self.cfg))
+            for r in REGISTERS
+            if r.access is Access.WRITE
+        }
+        self._irq_ack = Signal()
+        self._count(m)
+        self._write(m)
+        self._read(m)
+        self._outputs(m)
+        return m
+
+    # ---- counting --------------------------------------------------------------------------
+    def _count(self, m: Module) -> None:
+        self._cycles = cycles = Signal(CYCLE_BITS)
+        self._counts = {
+            name: Signal(COUNTER_BITS, name=f"count_{name.replace('.', '_')}") for name in COUNTERS
+        }
+        strobes, running = Signal(len(COUNTERS)), Signal()
+        m.d.sync += [
+            strobes.eq(Mux(self.clear_counters, 0, self.counter)),
+            running.eq(self.running & ~self.clear_counters),
+        ]
+        with m.If(running):
+            m.d.sync += cycles.eq(cycles + 1)
+        for strobe, count in zip(strobes, self._counts.values(), strict=True):
+            with m.If(strobe & ~count.all()):
+                m.d.sync += count.eq(count + 1)
+        with m.If(self.clear_counters):
+            m.d.sync += [count.eq(0) for count in (cycles, *self._counts.values())]
+
+    # ---- writing ---------------------------------------------------------------------------
+    def _write(self, m: Module) -> None:
+        aw, w, b = self.axil.aw, self.axil.w, self.axil.b
+        have_addr, have_data = Signal(), Signal()
+        addr = Signal(ADDR_BITS)
+        word, strobes = Signal(DATA_BITS), Signal(DATA_BITS // 8)
+        act, okay = Signal(), Signal()
+        m.d.comb += [
+            aw.ready.eq(~have_addr),
+            w.ready.eq(~have_data),
+            act.eq(have_addr & have_data & ~b.valid),
+        ]
+        with m.If(aw.valid & aw.ready):
+            m.d.sync += [have_addr.eq(1), addr.eq(aw.p.addr)]
+        with m.If(w.valid & w.ready):
+            m.d.sync += [have_data.eq(1), word.eq(w.p.data), strobes.eq(w.p.strb)]
+        mask = Cat(strobe.replicate(8) for strobe in strobes)
+        masked = Signal(DATA_BITS)
+        m.d.comb += masked.eq(word & mask)
+        commands = Signal(3)
+        with m.Switch(addr[2:]):
+            for r in REGISTERS:
+                if r.access is Access.READ:
+                    continue
+                with m.Case(r.offset >> 2):
+                    fits = (masked & ~Const(implemented_mask(r, self.cfg), DATA_BITS)) == 0
+                    locked = r.access is Access.WRITE and r.name != "IRQ_ENABLE"
+                    m.d.comb += okay.eq(fits & ~self.running if locked else fits)
+                    with m.If(act & okay):
+                        if r.access is Access.STROBE:
+                            m.d.comb += commands.eq(masked)
+                        else:
+                            held = self._written[r.name]
+                            m.d.sync += held.eq((held & ~mask) | masked)
+        control = REGISTER_BY_NAME["CONTROL"]
+        for name, signal in (
+            ("launch", self.launch),
+            ("reset", self.reset),
+            ("irq_ack", self._irq_ack),
+        ):
+            m.d.sync += signal.eq(commands[control.field(name).lsb])
+        with m.If(act):
+            m.d.sync += [
+                have_addr.eq(0),
+                have_data.eq(0),
+                b.valid.eq(1),
+                b.p.resp.eq(Mux(okay, RESP_OKAY, RESP_SLVERR)),
+            ]
+        with m.Elif(b.ready):
+            m.d.sync += b.valid.eq(0)
+
+    # ---- reading ---------------------------------------------------------------------------
+    def _shown(self, r: Register, cycles_high: Signal) -> Value:
+        """What a register reads."""
+        if r.name in self._written:
+            return self._written[r.name]
+        if r.name == "STATUS":
+            return Cat(getattr(self, field.name) for field in r.fields)
+        if r.value in self._counts:
+            return self._counts[r.value]
+        if r.value == "cycles":
+            return cycles_high if r.value_lsb else self._cycles[:DATA_BITS]
+        if r.value:
+            return getattr(self, r.value)
+        return Const(reset_value(r, self.cfg), DATA_BITS)
+
+    def _read(self, m: Module) -> None:
+        ar, r = self.axil.ar, self.axil.r
+        have_addr = Signal()
+        addr = Signal(ADDR_BITS)
+        act, found = Signal(), Signal()
+        word = Signal(DATA_BITS)
+        cycles_high = Signal(DATA_BITS)
+        m.d.comb += [ar.ready.eq(~have_addr), act.eq(have_addr & ~r.valid)]
+        with m.If(ar.valid & ar.ready):
+            m.d.sync += [have_addr.eq(1), addr.eq(ar.p.addr)]
+        with m.Switch(addr[2:]):
+            for register in REGISTERS:
+                with m.Case(register.offset >> 2):
+                    m.d.comb += [found.eq(1), word.eq(self._shown(register, cycles_high))]
+                    if register.name == "CYCLES_LO":
+                        with m.If(act):
+                            m.d.sync += cycles_high.eq(self._cycles[DATA_BITS:])
+        with m.If(act):
+            m.d.sync += [
+                have_addr.eq(0),
+                r.valid.eq(1),
+                r.p.data.eq(word),
+                r.p.resp.eq(Mux(found, RESP_OKAY, RESP_SLVERR)),
+            ]
+        with m.Elif(r.ready):
+            m.d.sync += r.valid.eq(0)
+
+    # ---- values ----------------------------------------------------------------------------
+    def _outputs(self, m: Module) -> None:
+        for name, held in self._written.items():
+            r = REGISTER_BY_NAME[name]
+            if name == "IRQ_ENABLE":
+                continue
+            if r.value.startswith("base_ptr_"):
+                whole = Value.cast(self.base_ptr[int(r.value.removeprefix("base_ptr_"))])
+            else:
+                whole = getattr(self, r.value)
+            part = whole[r.value_lsb : r.value_lsb + DATA_BITS]
+            m.d.comb += part.eq(held)
+        done, fault, pending = Signal(), Signal(), Signal()
+        m.d.sync += [done.eq(self.done), fault.eq(self.fault)]
+        with m.If((self.done & ~done) | (self.fault & ~fault)):
+            m.d.sync += pending.eq(1)
+        with m.Elif(self._irq_ack):
+            m.d.sync += pending.eq(0)
+        m.d.comb += self.irq.eq(pending & self._written["IRQ_ENABLE"][0])
