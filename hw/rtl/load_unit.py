@@ -29,8 +29,8 @@ class LoadUnit(wiring.Component):
 
     An instruction at the head of the queue enters the Loader in cycle ``t`` if it is legal, the
     Loader takes it, the token that it pops is there (`pop_next` strobes in ``t``), and not `halt`:
-    one a cycle at best. It is complete in the Loader's `done` cycle; in that cycle `retired` strobes
-    and, if it pushes, `push_next`. An instruction of size 0 goes the same way.
+    one a cycle at best. It is complete in the Loader's `done` cycle; then `retired` strobes and, if
+    it pushes, `push_next`. An instruction of size 0 goes the same way.
 
     An illegal instruction (no LOAD of inp or wgt, a bit outside every field, a flag naming the
     neighbour *prev*) is reported when it is at the head and nothing is in flight in the Loader.

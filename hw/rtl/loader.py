@@ -41,8 +41,9 @@ class Loader(wiring.Component):
     - Its first burst is presented to the client in ``t + 3`` at the earliest: non-empty transfers
       wait in a queue and enter the BurstGenerator from ``t + 1`` on, as soon as its `i.ready`
       allows. An empty transfer (``x_size`` or ``y_size`` 0) takes no cycle of it.
-    - Its first step in the Receiver (see there) is possible in ``t + 2`` or the cycle after the last
-      step of the transfer before it, whichever is later; so nothing is written before ``t + 3``.
+    - Its first step in the Receiver (see there) is possible in ``t + 2`` or the cycle after the
+      last step of the transfer before it, whichever is later; so nothing is written before
+      ``t + 3``.
     - `done` is high in the cycle after its last step, in which its last element is presented to the
       memory. An empty transfer is one step that writes nothing.
 
