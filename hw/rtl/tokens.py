@@ -1,7 +1,5 @@
 """Dependence tokens: four saturating-checked counters between neighbouring units."""
 
-from __future__ import annotations
-
 from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
