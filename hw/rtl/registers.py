@@ -57,14 +57,14 @@ class AxiLite(wiring.Signature):
 class ControlRegisters(wiring.Component):
     """Answers the bus, holds what is written, counts.
 
-    Each of AW, W and AR has a register of one entry, B and R an output register; no output depends
-    on an input in the same cycle. With address and data both held in cycle ``e`` and B free, the write
-    acts at the end of ``e``: B is valid, a command's strobe is high and a register has its new value in
-    ``e + 1``. A read held in ``e`` with R free answers in ``e + 1``. Rules of refusal:
+    Each of AW, W and AR has a register of one entry, B and R an output register; no output of the
+    bus depends on an input in the same cycle. With address and data both held in cycle ``e`` and B
+    free, the write acts: B is valid, a command's strobe is high and a register has its new value in
+    ``e + 1``. A read held in ``e`` with R free answers in ``e + 1``. What is refused:
     ``docs/registers.md``.
 
-    A counter's strobe in cycle ``t`` shows in its value in ``t + 2``, as does `running` in the cycle
-    counter; both are cleared for events after `clear_counters`.
+    A counter's strobe in cycle ``t`` shows in its value in ``t + 2``, as does `running` in the
+    cycle counter; strobes up to and including the cycle of `clear_counters` are forgotten.
 
     Members
     -------

@@ -1,0 +1,319 @@
+"""Fetch: reads the instruction stream and hands every instruction to the queue of its unit."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.wiring import In, Out
+
+from covta.hw.faults import FaultCause
+from covta.hw.isa import INSN_BYTES, MemoryType, Opcode, Unit, isa
+from covta.hw.params import Config, log2_exact
+from covta.hw.rtl.interfaces import FAULT_LAYOUT, INDEX_BITS, INSN_LAYOUT, ReadClient, layout_of
+
+PAGE_BYTES = 4096
+
+MAX_BUFFER_BEATS = 64
+MAX_BUFFER_BYTES = 2048
+BUFFER_BURSTS = 4
+"""Longest bursts that the buffer holds: short bursts, so that loads wait little behind fetch."""
+
+
+def fetch_buffer_beats(cfg: Config) -> int:
+    """Beats of the fetch buffer: 64, or as many as make 2 KiB."""
+    return min(MAX_BUFFER_BEATS, MAX_BUFFER_BYTES // cfg.bus_bytes)
+
+
+def fetch_burst_beats(cfg: Config) -> int:
+    """Beats of the longest burst of fetch: a quarter of the buffer or `max_burst_beats`."""
+    return min(cfg.bus.max_burst_beats, fetch_buffer_beats(cfg) // BUFFER_BURSTS)
+
+
+class Fetch(wiring.Component):
+    """Reads `insn_count` instructions from `insn_addr` and routes them, in order.
+
+    Four stages: request, buffer, join, queues. A beat that holds the stream's first or last
+    instruction is fetched whole. A burst is the least of: the beats left, `fetch_burst_beats`, the
+    beats to the next 4 KiB boundary; it is generated when the buffer has that many free beats that
+    no earlier burst reserved.
+
+    Timing, with `start` in cycle ``s``:
+
+    - The first burst is generated in ``s + 1``. A burst generated in ``g`` is offered on
+      ``client.request`` from ``g + 1`` on; the next is generated at the earliest in the cycle in
+      which the offer is accepted. So bursts go out one a cycle.
+    - A beat taken in ``b`` (always at once: ``client.beat.ready`` is 1) can leave the buffer from
+      ``b + 1`` on, one a cycle, into the join register, whenever that is not full or hands over its
+      last instruction in that cycle. A beat that leaves in ``j`` frees its room for a burst
+      generated in ``j + 1``.
+    - The join register is full in the cycle after it took the last beat of an instruction (a bus of
+      16 bytes or fewer) or a beat (a wider one). While full it hands one instruction a cycle to the
+      queue of its unit, if that has room, from the first to the last in the beat that belong to
+      the stream.
+    - An instruction handed over in ``h`` is offered by its queue from ``h + 1`` on.
+
+    Faults stop fetch; `fault` is valid from the cycle after the check until reset:
+
+    - a burst outside the window, checked in the cycle in which it would be generated (room or not):
+      DRAM_WINDOW, index of the first instruction of the burst;
+    - BUS_ERROR when an instruction with a beat in error is first whole in the join register, and
+      ILLEGAL_INSTRUCTION when one with an unknown opcode is, queue full or not; they win over the
+      window's;
+    - MISALIGNED, index 0, on `start` with an `insn_addr` that is no multiple of 16.
+
+    `halt` stops generation and handing over in its cycle; an offered burst stays offered.
+
+    Members
+    -------
+    start : ``In(1)``, strobe; `insn_addr` and `insn_count` are read in its cycle. Not before the
+        last stream is used up.
+    insn_addr, insn_count : ``In``
+    window_base, window_last : ``In``, first and last byte address allowed
+    client : ``Out(ReadClient)``
+    load, compute, store : ``Out(stream(INSN_LAYOUT))``, outputs of the queues
+    insn_strobe : ``Out(1)``, an instruction is handed to its queue
+    fault : ``Out(FAULT_LAYOUT)``
+    halt : ``In(1)``
+    idle : ``Out(1)``, every instruction handed over and taken from its queue
+    """
+
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+        addr_bits = cfg.bus.addr_bits
+        super().__init__(
+            {
+                "start": In(1),
+                "insn_addr": In(addr_bits),
+                "insn_count": In(INDEX_BITS),
+                "window_base": In(addr_bits),
+                "window_last": In(addr_bits),
+                "client": Out(ReadClient(cfg)),
+                "load": Out(stream.Signature(INSN_LAYOUT)),
+                "compute": Out(stream.Signature(INSN_LAYOUT)),
+                "store": Out(stream.Signature(INSN_LAYOUT)),
+                "insn_strobe": Out(1),
+                "fault": Out(FAULT_LAYOUT),
+                "halt": In(1),
+                "idle": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        self._stop = Signal()
+        self._count = Signal(INDEX_BITS)
+        with m.If(self.start):
+            m.d.sync += self._count.eq(self.insn_count)
+        m.d.comb += self._stop.eq(self.halt | self.fault.valid)
+        self._buffer(m)
+        self._request(m)
+        self._join(m)
+        self._route(m)
+        self._report(m)
+        return m
+
+    # ---- shape of the stream in beats ------------------------------------------------------
+    @property
+    def _log2_beats_per_insn(self) -> int:
+        return max(log2_exact(INSN_BYTES) - log2_exact(self.cfg.bus_bytes), 0)
+
+    @property
+    def _log2_insns_per_beat(self) -> int:
+        return max(log2_exact(self.cfg.bus_bytes) - log2_exact(INSN_BYTES), 0)
+
+    def _first_slot(self) -> Value:
+        """Place of the stream's first instruction in its beat, while `start`."""
+        low = log2_exact(INSN_BYTES)
+        return self.insn_addr[low : low + self._log2_insns_per_beat]
+
+    # ---- buffer ----------------------------------------------------------------------------
+    def _buffer(self, m: Module) -> None:
+        depth = fetch_buffer_beats(self.cfg)
+        beat = self.client.beat
+        m.submodules.buffer = self._fifo = fifo = SyncFIFO(
+            width=self.cfg.bus.data_bits + 1, depth=depth
+        )
+        self._beat_taken = Signal()
+        m.d.comb += [
+            beat.ready.eq(1),
+            fifo.w_en.eq(beat.valid),
+            fifo.w_data.eq(Cat(beat.p.data, beat.p.error)),
+            fifo.r_en.eq(self._beat_taken),
+        ]
+
+    # ---- requests --------------------------------------------------------------------------
+    def _request(self, m: Module) -> None:
+        cfg = self.cfg
+        beat_shift = log2_exact(cfg.bus_bytes)
+        depth, longest = fetch_buffer_beats(cfg), fetch_burst_beats(cfg)
+        page_bits = log2_exact(PAGE_BYTES) - beat_shift
+        up, down = self._log2_beats_per_insn, self._log2_insns_per_beat
+        beat_bits = INDEX_BITS + up + 1
+
+        addr = Signal(cfg.bus.addr_bits - beat_shift + 1)
+        left = Signal(beat_bits)
+        asked = Signal(beat_bits)
+        first_slot = Signal(down)
+        free = Signal(range(depth + 1), init=depth)
+
+        # The shortest of: the rest, the longest burst, the page.
+        length = Signal(range(longest + 1))
+        to_page = Signal(page_bits + 1)
+        limit = Signal(range(longest + 1))
+        m.d.comb += [
+            to_page.eq((1 << page_bits) - addr[:page_bits]),
+            limit.eq(Mux(to_page < longest, to_page, longest)),
+            length.eq(Mux(left < limit, left, limit)),
+        ]
+        byte_first = Cat(Const(0, beat_shift), addr)
+        end = Signal(page_bits)
+        m.d.comb += end.eq(addr[:page_bits] + length - 1)
+        byte_last = Cat(Const((1 << beat_shift) - 1, beat_shift), end, addr[page_bits:])
+        inside, wanted, generate = Signal(), Signal(), Signal()
+        request = self.client.request
+        m.d.comb += [
+            inside.eq((byte_first >= self.window_base) & (byte_last <= self.window_last)),
+            wanted.eq((left != 0) & (~request.valid | request.ready) & ~self._stop),
+            generate.eq(wanted & inside & (free >= length)),
+        ]
+        self._outside = Signal()
+        self._asked_index = Signal(INDEX_BITS)
+        m.d.comb += self._outside.eq(wanted & ~inside)
+        if down:
+            skipped = Mux(asked == 0, 0, first_slot)
+            m.d.comb += self._asked_index.eq((asked << down) - skipped)
+        else:
+            m.d.comb += self._asked_index.eq(asked >> up)
+
+        m.d.sync += free.eq(free - Mux(generate, length, 0) + self._beat_taken)
+        with m.If(generate):
+            m.d.sync += [
+                request.valid.eq(1),
+                request.p.addr.eq(byte_first),
+                request.p.beats_m1.eq(length - 1),
+                addr.eq(addr + length),
+                left.eq(left - length),
+                asked.eq(asked + length),
+            ]
+        with m.Elif(request.ready):
+            m.d.sync += request.valid.eq(0)
+        with m.If(self.start):
+            m.d.sync += [addr.eq(self.insn_addr[beat_shift:]), asked.eq(0)]
+            if down:
+                slots = self._first_slot()
+                rounded = (slots + self.insn_count + (1 << down) - 1) >> down
+                m.d.sync += left.eq(Mux(self.insn_count == 0, 0, rounded))
+                m.d.sync += first_slot.eq(slots)
+            else:
+                m.d.sync += left.eq(self.insn_count << up)
+
+    # ---- joining ---------------------------------------------------------------------------
+    def _join(self, m: Module) -> None:
+        """The join register, which holds an instruction or a beat, whichever is longer."""
+        cfg, fifo = self.cfg, self._fifo
+        bus_bits = cfg.bus.data_bits
+        up, down = self._log2_beats_per_insn, self._log2_insns_per_beat
+        self._full, self._error, self._handed = Signal(), Signal(), Signal()
+        self._insn = Signal(data.ArrayLayout(64, 2))
+        self._index = Signal(INDEX_BITS)
+        held = Signal(max(bus_bits, 8 * INSN_BYTES))
+        beat, beat_error = fifo.r_data[:bus_bits], fifo.r_data[bus_bits]
+        emptied = Signal()
+        m.d.comb += self._beat_taken.eq(fifo.r_rdy & (~self._full | emptied))
+
+        if up:
+            part = Signal(up)
+            with m.If(self._beat_taken):
+                m.d.sync += [
+                    held.word_select(part, bus_bits).eq(beat),
+                    part.eq(part + 1),
+                    self._full.eq(part.all()),
+                    self._error.eq(beat_error | (self._error & (part != 0))),
+                ]
+            with m.Elif(emptied):
+                m.d.sync += self._full.eq(0)
+        else:
+            with m.If(self._beat_taken):
+                m.d.sync += [held.eq(beat), self._full.eq(1), self._error.eq(beat_error)]
+            with m.Elif(emptied):
+                m.d.sync += self._full.eq(0)
+
+        if down:
+            slot = Signal(down)
+            stream_last = self._index + 1 == self._count
+            m.d.comb += [
+                self._insn.eq(held.word_select(slot, 8 * INSN_BYTES)),
+                emptied.eq(self._handed & (slot.all() | stream_last)),
+            ]
+            with m.If(self.start):
+                m.d.sync += slot.eq(self._first_slot())
+            with m.Elif(self._handed):
+                m.d.sync += slot.eq(slot + 1)
+        else:
+            m.d.comb += [self._insn.eq(held), emptied.eq(self._handed)]
+        with m.If(self.start):
+            m.d.sync += self._index.eq(0)
+        with m.Elif(self._handed):
+            m.d.sync += self._index.eq(self._index + 1)
+
+    # ---- routing ---------------------------------------------------------------------------
+    def _route(self, m: Module) -> None:
+        head = data.View(layout_of(isa(self.cfg).load.words[0]), self._insn[0])
+        unit = Signal(Unit)
+        memory_type = head.memory_type
+        self._unknown = Signal()
+        with m.Switch(head.opcode):
+            with m.Case(Opcode.LOAD):
+                is_load = (memory_type == MemoryType.INP) | (memory_type == MemoryType.WGT)
+                m.d.comb += unit.eq(Mux(is_load, Unit.LOAD, Unit.COMPUTE))
+            with m.Case(Opcode.STORE):
+                m.d.comb += unit.eq(Unit.STORE)
+            with m.Case(Opcode.GEMM, Opcode.FINISH, Opcode.ALU):
+                m.d.comb += unit.eq(Unit.COMPUTE)
+            with m.Default():
+                m.d.comb += self._unknown.eq(1)
+        go = self._full & ~self._error & ~self._unknown & ~self._stop
+        empty, room = [], Signal()
+        for u in Unit:
+            output = getattr(self, u.name.lower())
+            queue = SyncFIFO(width=INSN_LAYOUT.size, depth=self.cfg.insn_queue_depth)
+            m.submodules[f"{u.name.lower()}_queue"] = queue
+            mine = unit == u
+            with m.If(mine):
+                m.d.comb += room.eq(queue.w_rdy)
+            m.d.comb += [
+                queue.w_data.eq(Cat(self._insn, self._index)),
+                queue.w_en.eq(go & mine),
+                output.payload.eq(queue.r_data),
+                output.valid.eq(queue.r_rdy),
+                queue.r_en.eq(output.ready),
+            ]
+            empty.append(~queue.r_rdy)
+        m.d.comb += [
+            self._handed.eq(go & room),
+            self.insn_strobe.eq(self._handed),
+            self.idle.eq((self._index == self._count) & Cat(empty).all()),
+        ]
+
+    # ---- faults ----------------------------------------------------------------------------
+    def _report(self, m: Module) -> None:
+        def report(cause: FaultCause, index: Value | int) -> None:
+            m.d.sync += [
+                self.fault.valid.eq(1),
+                self.fault.cause.eq(cause),
+                self.fault.index.eq(index),
+            ]
+
+        with m.If(~self.fault.valid):
+            with m.If(self.start):
+                with m.If(self.insn_addr[: log2_exact(INSN_BYTES)].any()):
+                    report(FaultCause.MISALIGNED, 0)
+            with m.Elif(~self._full | ~(self._error | self._unknown)):
+                with m.If(self._outside):
+                    report(FaultCause.DRAM_WINDOW, self._asked_index)
+            with m.Elif(~self.halt):
+                with m.If(self._error):
+                    report(FaultCause.BUS_ERROR, self._index)
+                with m.Else():
+                    report(FaultCause.ILLEGAL_INSTRUCTION, self._index)
