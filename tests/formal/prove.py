@@ -5,22 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from amaranth.hdl import Signal
 from amaranth.lib import wiring
 
 from covta.hw.generate.tools import ToolError, run_yosys
 from covta.hw.generate.verilog import to_rtlil
 
-__all__ = ["ProofError", "probe", "prove"]
+__all__ = ["ProofError", "prove"]
 
 
 class ProofError(AssertionError):
     """An assertion that does not hold, or not by induction; ends with the trace that shows it."""
-
-
-def probe(width: int, name: str) -> Signal:
-    """Stand-in for a signal inside the component under proof; see `prove`."""
-    return Signal(width, name=name)
 
 
 def prove(
@@ -32,7 +26,7 @@ def prove(
 ) -> None:
     """Prove every `Assert` of a component from its `Assume`s, for all time.
 
-    The first cycle is one of reset; after it, `rst` stays low.
+    Registers start with their initial values, and `rst` stays low.
 
     Parameters
     ----------
@@ -62,8 +56,7 @@ def prove(
         "async2sync",
         "chformal -lower",
         "dffunmap",
-        "sat -verify -prove-asserts -set-assumes -set-at 1 rst 0 -set rst 0 -tempinduct"
-        f" -maxsteps {max_steps} -show-public top",
+        f"sat -verify -prove-asserts -set-assumes -set rst 0 -tempinduct -maxsteps {max_steps} top",
     ]
     try:
         run_yosys(commands, cwd=folder)
