@@ -103,9 +103,7 @@ class MacArray(wiring.Component):
             for i in range(cfg.block_in):
                 name = f"{b}_{o}_{i}"
                 pair = Cat(self._wgt(o, i) ^ 0x80, Const(0, 8), self._wgt(o + 1, i)).as_signed()
-                mul = _register(
-                    m, f"mul_{name}", signed(32), pair * self._inp(b, i).as_signed()
-                )
+                mul = _register(m, f"mul_{name}", signed(32), pair * self._inp(b, i).as_signed())
                 product = _register(m, f"product_{name}", unsigned(32), mul + offsets[i])
                 low.append(product[:16])
                 high.append(product[16:])
