@@ -204,13 +204,13 @@ class Receiver(wiring.Component):
     # ---- where -----------------------------------------------------------------------------
     def _walk(self, m: Module) -> None:
         cur, left = self._cur, self._left
-        rows_m1 = Signal(SIZE_BITS)
+        rows = Signal(SIZE_BITS)
         row_done, stage_done, block_done = Signal(), Signal(), Signal()
         m.d.comb += [
             row_done.eq(
                 (self._phase == Phase.RIGHT) | ((self._phase == Phase.DATA) & (cur.x_pad_1 == 0))
             ),
-            stage_done.eq(rows_m1 == 0),
+            stage_done.eq(rows == 1),
             block_done.eq(
                 (self._stage == Stage.BOTTOM) | ((self._stage == Stage.DATA) & (cur.y_pad_1 == 0))
             ),
@@ -232,7 +232,7 @@ class Receiver(wiring.Component):
                 cur.eq(new),
                 self._addr.eq(new.sram_base),
                 self._stage.eq(Mux(has_top, Stage.TOP, Stage.DATA)),
-                rows_m1.eq(Mux(has_top, new.y_pad_0, new.y_size) - 1),
+                rows.eq(Mux(has_top, new.y_pad_0, new.y_size)),
             ]
             begin_row(new, has_top)
         with m.Elif(self._step):
@@ -244,13 +244,13 @@ class Receiver(wiring.Component):
                     with m.Else():
                         m.d.sync += [self._phase.eq(Phase.RIGHT), left.eq(cur.x_pad_1)]
                 with m.Elif(~stage_done):
-                    m.d.sync += rows_m1.eq(rows_m1 - 1)
+                    m.d.sync += rows.eq(rows - 1)
                     begin_row(cur, self._stage != Stage.DATA)
                 with m.Else():
                     to_data = self._stage == Stage.TOP
                     m.d.sync += [
                         self._stage.eq(Mux(to_data, Stage.DATA, Stage.BOTTOM)),
-                        rows_m1.eq(Mux(to_data, cur.y_size, cur.y_pad_1) - 1),
+                        rows.eq(Mux(to_data, cur.y_size, cur.y_pad_1)),
                     ]
                     begin_row(cur, ~to_data)
 

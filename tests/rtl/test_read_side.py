@@ -577,6 +577,26 @@ def test_a_bus_error_is_a_fault_and_its_beat_is_not_written():
     assert sorted(addr for _, addr in bench.pads.content) == [0, 1]
 
 
+def test_halt_stops_bursts_and_steps():
+    dut = Loader(MEDIUM, LOAD_TYPES)
+    bench = Bench(MEDIUM, dut)
+
+    async def body(ctx):
+        ctx.set(dut.i.valid, 1)
+        set_payload(ctx, dut.i.p, dense(MemoryType.INP, 0, 8, x_pad_0=2, y_size=4))
+        await ctx.tick()
+        ctx.set(dut.i.valid, 0)
+        ctx.set(dut.halt, 1)
+        for _ in range(12):
+            assert not ctx.get(dut.client.request.valid)
+            assert not ctx.get(dut.client.beat.ready)
+            assert not bench.pads.sample(ctx)
+            assert ctx.get(dut.busy)
+            await ctx.tick()
+
+    bench.run(body)
+
+
 @pytest.mark.parametrize("dram_base", [0x2000, 0xFFFF_FFFF])
 def test_a_load_outside_the_window_is_a_fault(dram_base):
     bench = Bench(MEDIUM, Loader(MEDIUM, LOAD_TYPES))
