@@ -187,7 +187,7 @@ class Core(wiring.Component):
                 Mux(
                     load.insn.valid,
                     load.insn.p.index,
-                    Mux(compute.head_valid, compute.head_index, store.insn.p.index),
+                    Mux(compute.head_valid, compute.head_index, store.head_index),
                 )
             ),
         ]

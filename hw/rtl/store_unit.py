@@ -99,6 +99,7 @@ class StoreUnit(wiring.Component):
     busy : ``Out(1)``, an instruction is in flight
     token_stall : ``Out(1)``, the next instruction is legal and has room in flight, but no token
     retired : ``Out(1)``, strobe
+    head_index : ``Out(24)``, the oldest instruction in flight, in check or at `insn`; 0 if none
     fault : ``Out(FAULT_LAYOUT)``
     halt : ``In(1)``
     idle : ``Out(1)``, nothing checked or in flight (`insn` may hold more)
@@ -123,6 +124,7 @@ class StoreUnit(wiring.Component):
                 "error": In(1),
                 "pop_prev_ready": In(1),
                 "push_index": Out(INDEX_BITS),
+                "head_index": Out(INDEX_BITS),
                 "fault": Out(FAULT_LAYOUT),
                 "halt": In(1),
                 **dict.fromkeys(strobes, Out(1)),
@@ -212,6 +214,14 @@ class StoreUnit(wiring.Component):
                 checked.index.eq(raw.index),
             ]
         m.d.comb += self.idle.eq(~raw_valid & ~self._checked_valid & ~self._retire.r_rdy)
+        for valid, index in (
+            (self._retire.r_rdy, self._retire.r_data[:INDEX_BITS]),
+            (self._checked_valid, checked.index),
+            (raw_valid, raw.index),
+            (self.insn.valid, self.insn.p.index),
+        )[::-1]:
+            with m.If(valid):
+                m.d.comb += self.head_index.eq(index)
 
     # ---- dispatch --------------------------------------------------------------------------
     def _dispatch(self, m: Module) -> None:

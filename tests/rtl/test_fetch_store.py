@@ -393,6 +393,9 @@ def run_store(
             run.token_stalls += ctx.get(unit.token_stall)
             if ctx.get(unit.fault.valid) and run.fault is None:
                 run.fault = (ctx.get(unit.fault.cause), ctx.get(unit.fault.index))
+            oldest = len(run.retired) - ctx.get(unit.retired)
+            if len(program) - len(queue) > oldest:
+                assert ctx.get(unit.head_index) == oldest
             if halt and ctx.get(dut.engine.idle):
                 assert not accepted
                 stopped_at = t if stopped_at is None else stopped_at
