@@ -17,7 +17,7 @@ from covta.hw.faults import FaultCause
 from covta.hw.isa import Isa, MemoryType, Opcode, isa
 from covta.hw.params import Config, load_config
 from covta.hw.rtl.fetch import Fetch, fetch_buffer_beats, fetch_burst_beats
-from covta.hw.rtl.store_unit import RETIRE_DEPTH, StoreUnit
+from covta.hw.rtl.store_unit import ELEM_DEPTH, OUT_LATENCY_CYCLES, RETIRE_DEPTH, StoreUnit
 from covta.hw.rtl.write_engine import WriteEngine
 
 LIMIT_CYCLES = 6000
@@ -66,6 +66,7 @@ class FetchRun:
     handed: list[int] = field(default_factory=list)
     offered: dict[str, list[int]] = field(default_factory=lambda: {u: [] for u in UNITS})
     requested: list[int] = field(default_factory=list)
+    inputs: list[tuple[bool, bool, dict[str, bool]]] = field(default_factory=list)
     fault: tuple[int, int] | None = None
     fault_cycle: int | None = None
     idle_cycle: int | None = None
@@ -110,6 +111,8 @@ def run_fetch(
                 ctx.set(beat.p, {"data": value, "error": at in bad_beats, "last": end})
             for u in UNITS:
                 ctx.set(getattr(dut, u).ready, free())
+            ready = {u: bool(ctx.get(getattr(dut, u).ready)) for u in UNITS}
+            run.inputs.append((bool(ctx.get(request.ready)), give, ready))
             assert ctx.get(beat.ready)
             if ctx.get(dut.insn_strobe):
                 run.handed.append(t)
@@ -137,6 +140,53 @@ def run_fetch(
         raise AssertionError("fetch hangs")
 
     simulate(dut, bench)
+    return run
+
+
+def fetch_cycles(cfg: Config, addr: int, stream: list[bytes], inputs: list) -> FetchRun:
+    """What `Fetch` documents about its timing, said once more: the cycles of a run without faults.
+
+    `inputs` holds for every cycle whether the request is accepted, whether a beat arrives, and
+    which queues are read.
+    """
+    run = FetchRun()
+    insns_per_beat, beats_per_insn = max(cfg.bus_bytes // 16, 1), max(16 // cfg.bus_bytes, 1)
+    slot = addr % cfg.bus_bytes // 16
+    at = addr & -cfg.bus_bytes
+    left = -(-(addr + 16 * len(stream) - at) // cfg.bus_bytes)
+    free, buffered, parts, held = fetch_buffer_beats(cfg), 0, 0, 0
+    offer = None
+    queues: dict[str, deque[int]] = {u: deque() for u in UNITS}
+    index = 0
+    for t, (accepts, beat, ready) in enumerate(inputs):
+        burst = min(left, fetch_burst_beats(cfg), (PAGE_BYTES - at % PAGE_BYTES) // cfg.bus_bytes)
+        generates = left > 0 and (offer is None or accepts) and free >= burst
+        unit = unit_of(stream[index]) if held else ""
+        hands = bool(held) and len(queues[unit]) < cfg.insn_queue_depth
+        takes = buffered > 0 and (held == 0 or (held == 1 and hands))
+        if offer and accepts:
+            run.bursts.append(offer)
+            run.requested.append(t)
+            offer = None
+        for u in UNITS:
+            if queues[u] and ready[u]:
+                run.queues[u].append((queues[u][0], words(stream[queues[u].popleft()])))
+                run.offered[u].append(t)
+        if hands:
+            run.handed.append(t)
+            queues[unit].append(index)
+            index += 1
+            held -= 1
+        if takes:
+            parts = (parts + 1) % beats_per_insn
+            if parts == 0:
+                held = min(insns_per_beat - slot, len(stream) - index)
+                slot = 0
+        buffered += beat - takes
+        free += takes
+        if generates:
+            offer = (at, burst)
+            free, left, at = free - burst, left - burst, at + burst * cfg.bus_bytes
     return run
 
 
@@ -210,6 +260,22 @@ def test_fetch_timing_is_as_documented():
     # The fifth burst waits for 16 beats to leave the buffer: 12 .. 27; generated in 28.
     assert run.requested[4] == 29
     assert run.idle_cycle == run.offered["compute"][-1] + 1
+
+
+@pytest.mark.parametrize("name", ["edge", "block16_bus32", "128", "bus256", "512", "single_beats"])
+@pytest.mark.parametrize("latency", [3, 40])
+def test_fetch_timing_equals_the_model_under_stalls(name, latency):
+    cfg = fetch_config(name).model_copy(update={"insn_queue_depth": 4})
+    rng = random.Random(f"{name}{latency}")
+    stream = stream_of(isa(cfg), 120, rng)
+    addr = PAGE_BYTES - 48
+    run = run_fetch(cfg, place(cfg, addr, stream), addr, 120, rng=rng, latency=latency)
+    model = fetch_cycles(cfg, addr, stream, run.inputs)
+    assert model.bursts == run.bursts
+    assert model.requested == run.requested
+    assert model.handed == run.handed
+    assert model.offered == run.offered
+    assert model.queues == run.queues
 
 
 def test_fetch_of_nothing_is_idle_at_once():
@@ -307,7 +373,9 @@ class StoreRun:
     retired: list[int] = field(default_factory=list)
     pushed: list[tuple[int, int]] = field(default_factory=list)
     popped: list[int] = field(default_factory=list)
+    inputs: list[tuple[bool, bool, bool, bool, int]] = field(default_factory=list)
     token_stalls: int = 0
+    busy_cycles: int = 0
     fault: tuple[int, int] | None = None
     most_in_flight: int = 0
 
@@ -361,6 +429,9 @@ def run_store(
             ctx.set(unit.halt, halt)
             ctx.set(dut.engine.halt, halt)
 
+            run.inputs.append(
+                (offer, *(bool(ctx.get(r)) for r in (axi.aw.ready, axi.w.ready)), give, available)
+            )
             if offer and ctx.get(unit.insn.ready):
                 queue.popleft()
             if ctx.get(axi.w.valid) and ctx.get(axi.w.ready):
@@ -393,6 +464,7 @@ def run_store(
             run.token_stalls += ctx.get(unit.token_stall)
             if ctx.get(unit.fault.valid) and run.fault is None:
                 run.fault = (ctx.get(unit.fault.cause), ctx.get(unit.fault.index))
+            run.busy_cycles += ctx.get(unit.busy)
             oldest = len(run.retired) - ctx.get(unit.retired)
             if len(program) - len(queue) > oldest:
                 assert ctx.get(unit.head_index) == oldest
@@ -461,6 +533,116 @@ def random_stores(cfg: Config, rng: random.Random, count: int) -> list[dict]:
     return stores
 
 
+def row_bursts(cfg: Config, at: int, beats: int) -> list[int]:
+    """Lengths of the bursts of one row."""
+    lengths = []
+    while beats:
+        page = (PAGE_BYTES - at % PAGE_BYTES) // cfg.bus_bytes
+        lengths.append(min(beats, page, cfg.bus.max_burst_beats))
+        beats -= lengths[-1]
+        at += lengths[-1] * cfg.bus_bytes
+    return lengths
+
+
+def store_cycles(cfg: Config, stores: list[dict], base_ptr: int, inputs: list) -> StoreRun:
+    """What `StoreUnit`, `BurstGenerator` and `WriteEngine` document about time, said once more.
+
+    `inputs` holds for every cycle: an instruction is offered, AW, W are taken, B arrives, tokens.
+    """
+    run = StoreRun()
+    elem_beats = cfg.out_elem_bytes // cfg.bus_bytes
+    fetched = raw = checked = None
+    taken = 0
+    retire: deque[int] = deque()
+    rows: deque[list[int]] = deque()
+    burst: deque[int] = deque()
+    reads: deque[int] = deque()
+    pipe: list[bool | None] = [None] * OUT_LATENCY_CYCLES
+    elems: deque[bool] = deque()
+    room, elem_part, burst_part, complete, in_flight = ELEM_DEPTH, 0, 0, 0, 0
+    lengths: deque[int] = deque()
+    answers: deque[bool] = deque()
+    aw: deque[int] = deque()
+    w: deque[int] = deque()
+
+    def empty(k: int) -> bool:
+        return not (stores[k]["x_size"] and stores[k]["y_size"])
+
+    for t, (offered, aw_taken, w_taken, response, tokens) in enumerate(inputs):
+        # What happens in this cycle, from the state at its beginning.
+        accepted = bool(burst) and len(aw) < 2 and in_flight < cfg.bus.max_outstanding
+        row_taken = bool(rows) and (not burst or (accepted and len(burst) == 1))
+        generator_ready = not rows or (row_taken and len(rows) == 1)
+        candidate = checked is not None and len(retire) < RETIRE_DEPTH
+        token = checked is not None and (not stores[checked]["pop_prev"] or tokens > 0)
+        go = candidate and token and (empty(checked) or generator_ready)
+        raw_moves = checked is None or go
+        fetched = taken if offered and (raw is None or raw_moves) else None
+        now = bool(retire) and (empty(retire[0]) or complete > 0)
+        read = bool(reads) and room > 0
+        sent = bool(elems) and bool(lengths) and len(w) < 2
+        run.token_stalls += candidate and not token
+        run.busy_cycles += bool(retire)
+        # And what it leaves behind.
+        if aw and aw_taken:
+            run.addresses.append(t)
+            aw.popleft()
+        if w and w_taken:
+            run.beats.append(t)
+            w.popleft()
+        if now:
+            run.retired.append(t)
+            index = retire.popleft()
+            complete -= not empty(index)
+            if stores[index]["push_prev"]:
+                run.pushed.append((t, index))
+        if response:
+            complete += answers.popleft()
+        in_flight += accepted - response
+        arrived, pipe = pipe[-1], [None, *pipe[:-1]]
+        if sent:
+            elem_part, burst_part = elem_part + 1, burst_part + 1
+            elem_done, burst_done = elem_part == elem_beats, burst_part == lengths[0]
+            w.append(1)
+            if burst_done:
+                answers.append(elem_done and elems[0])
+                lengths.popleft()
+                burst_part = 0
+            if elem_done:
+                elems.popleft()
+                elem_part = 0
+                room += 1
+        if arrived is not None:
+            elems.append(arrived)
+        if read:
+            room -= 1
+            reads[0] -= 1
+            pipe[0] = reads[0] == 0
+            if not reads[0]:
+                reads.popleft()
+        if accepted:
+            aw.append(burst[0])
+            lengths.append(burst.popleft())
+        if row_taken:
+            burst = deque(rows.popleft())
+        if go:
+            s = stores[checked]
+            retire.append(checked)
+            if s["pop_prev"]:
+                run.popped.append(t)
+            if not empty(checked):
+                reads.append(s["x_size"] * s["y_size"])
+                for y in range(s["y_size"]):
+                    at = base_ptr + (s["dram_base"] + y * s["x_stride"]) * cfg.out_elem_bytes
+                    rows.append(row_bursts(cfg, at, s["x_size"] * elem_beats))
+        if raw_moves:
+            checked, raw = raw, None
+        if fetched is not None:
+            raw = fetched
+            taken += 1
+    return run
+
+
 @pytest.mark.parametrize(
     "name", ["edge", "block16_bus32", "bus256", "single_beats", "batch4", "int4", "wide_address"]
 )
@@ -485,6 +667,10 @@ def test_stores_write_what_the_golden_model_says(name, seed):
     assert len(run.popped) == sum(s["pop_prev"] for s in stores)
     assert [i for _, i in run.pushed] == [k for k, s in enumerate(stores) if s["push_prev"]]
     assert run.most_in_flight <= cfg.bus.max_outstanding
+    model = store_cycles(cfg, stores, base_ptr, run.inputs)
+    for what in ("addresses", "beats", "popped", "pushed", "retired", "token_stalls"):
+        assert getattr(model, what) == getattr(run, what), what
+    assert model.busy_cycles == run.busy_cycles
 
 
 def test_writes_leave_every_cycle_across_rows_and_instructions():
