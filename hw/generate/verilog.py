@@ -48,18 +48,44 @@ class VerilogDesign:
 
 
 def to_rtlil(component: wiring.Component, top: str) -> str:
-    """RTLIL of a component, module names flattened to identifiers."""
+    """RTLIL of a component; module names are identifiers, equal modules are written once."""
     text = rtlil.convert(component, name=top, emit_src=False)
-    names = re.findall(r"^module (\\\S+)$", text, re.MULTILINE)
-    plain = {name: "\\" + re.sub(r"\W", "_", name[1:]) for name in names}
-    assert len(set(plain.values())) == len(plain), "module names collide"
-    text = re.sub(r"^module (\\\S+)$", lambda m: f"module {plain[m[1]]}", text, flags=re.MULTILINE)
-    return re.sub(
-        r"^(\s*cell )(\\\S+) ",
-        lambda m: f"{m[1]}{plain.get(m[2], m[2])} ",
-        text,
-        flags=re.MULTILINE,
-    )
+    bodies = {
+        _identifier(match[1]): match[2]
+        for match in re.finditer(r"^module \\(\S+)\n(.*?)^end\n", text, re.M | re.S)
+    }
+    assert len(bodies) == len(re.findall(r"^module ", text, re.M)), "module names collide"
+    bodies = {
+        name: _CELL.sub(lambda m: m[1] + _identifier(m[2]) + " ", body)
+        for name, body in bodies.items()
+    }
+    modules = (f"module \\{name}\n{body}end\n" for name, body in _merge_equal(bodies).items())
+    return "".join(modules)
+
+
+def _identifier(name: str) -> str:
+    return name if name.startswith("$") else re.sub(r"\W", "_", name)
+
+
+_CELL = re.compile(r"^(\s*cell \\)(\S+) ", re.MULTILINE)
+
+
+def _merge_equal(bodies: dict[str, str]) -> dict[str, str]:
+    """Keep one of modules that differ only by name, until no two are left."""
+    while True:
+        first: dict[str, str] = {}
+        for name in sorted(bodies):
+            first.setdefault(bodies[name], name)
+        if len(first) == len(bodies):
+            return bodies
+        kept = {name: first[body] for name, body in bodies.items()}
+        bodies = {
+            name: _rename_cells(body, kept) for name, body in bodies.items() if kept[name] == name
+        }
+
+
+def _rename_cells(body: str, names: dict[str, str]) -> str:
+    return _CELL.sub(lambda m: f"{m[1]}{names.get(m[2], m[2])} ", body)
 
 
 def to_verilog(component: wiring.Component, top: str) -> VerilogDesign:
@@ -104,7 +130,18 @@ def _split(text: str) -> Iterator[tuple[str, str]]:
     for match in re.finditer(
         r"(?:^\(\*.*\*\)\n)*^module (\w+)\b.*?^endmodule\n", text, re.M | re.S
     ):
-        yield match[1], _TRIGGER.sub("always_once", _shorten_memories(match[0]))
+        module = _drop_empty_wires(match[0])
+        yield match[1], _TRIGGER.sub("always_once", _shorten_memories(module))
+
+
+_EMPTY_WIRE = re.compile(r"^ +(?:wire|reg) \[-1:0\] (\S+) ?;\n", re.MULTILINE)
+
+
+def _drop_empty_wires(text: str) -> str:
+    """Remove wires of no bits, which Yosys declares with two."""
+    for name in _EMPTY_WIRE.findall(text):
+        assert not re.search(rf"assign {re.escape(name)} ", text), f"{name} is driven"
+    return _EMPTY_WIRE.sub("", text)
 
 
 def _order_ports(text: str, ports: list[str]) -> str:

@@ -53,13 +53,14 @@ def xilinx_wrapper(cfg: Config, *, clock_mhz: float) -> str:
     }
     aclk = (
         '  (* X_INTERFACE_INFO = "xilinx.com:signal:clock:1.0 aclk CLK",\n'
-        '     X_INTERFACE_PARAMETER = "ASSOCIATED_BUSIF m_axi:s_axi, ASSOCIATED_RESET aresetn,'
+        '     X_INTERFACE_PARAMETER = "XIL_INTERFACENAME aclk,'
+        " ASSOCIATED_BUSIF m_axi:s_axi, ASSOCIATED_RESET aresetn,"
         f' FREQ_HZ {round(clock_mhz * 1e6)}" *)\n'
         "  input  wire aclk"
     )
     aresetn = (
         '  (* X_INTERFACE_INFO = "xilinx.com:signal:reset:1.0 aresetn RST",\n'
-        '     X_INTERFACE_PARAMETER = "POLARITY ACTIVE_LOW" *)\n'
+        '     X_INTERFACE_PARAMETER = "XIL_INTERFACENAME aresetn, POLARITY ACTIVE_LOW" *)\n'
         "  input  wire aresetn"
     )
     ports = [aclk, aresetn]
@@ -87,7 +88,7 @@ def _xilinx_attribute(port: ShellPort, parameters: dict[str, str]) -> str:
     if port.name == "irq":
         return (
             '  (* X_INTERFACE_INFO = "xilinx.com:signal:interrupt:1.0 irq INTERRUPT",\n'
-            '     X_INTERFACE_PARAMETER = "SENSITIVITY LEVEL_HIGH" *)\n'
+            '     X_INTERFACE_PARAMETER = "XIL_INTERFACENAME irq, SENSITIVITY LEVEL_HIGH" *)\n'
         )
     return ""
 
