@@ -4,7 +4,7 @@ import pytest
 from amaranth.hdl import Assert, Assume, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
-from tests.formal.prove import prove
+from .prove import prove
 
 from covta.hw.params import load_config
 from covta.hw.rtl.burst_generator import PAGE_BYTES, BurstGenerator, block_layout

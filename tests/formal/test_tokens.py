@@ -4,7 +4,7 @@ import pytest
 from amaranth.hdl import Assert, Assume, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
-from tests.formal.prove import ProofError, prove
+from .prove import ProofError, prove
 
 from covta.hw.rtl.tokens import TOKEN_BITS, TOKEN_MAX, TokenCounter
 

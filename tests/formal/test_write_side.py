@@ -4,7 +4,7 @@ import pytest
 from amaranth.hdl import Assert, Assume, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
-from tests.formal.prove import prove
+from .prove import prove
 
 from covta.hw.params import load_config
 from covta.hw.rtl.interfaces import burst_layout
