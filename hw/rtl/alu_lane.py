@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Mux, Signal, unsigned
+from amaranth import Cat, Const, Module, Mux, Signal, Value, unsigned
 from amaranth.lib import data, enum, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -141,10 +141,14 @@ class AluLane(wiring.Component):
         r = Signal(log2_n)
         left = Signal()
         over = Signal()
+
+        def far(value):  # a shift by acc_bits or more, either way; for imm all lanes share this
+            return value[log2_n:-1] != value[-1].replicate(n - 1 - log2_n)
+
         m.d.comb += [
             r.eq(b[:log2_n] & shifts.replicate(log2_n)),
             left.eq(op.shr & b[-1]),
-            over.eq((op.shr & (b[log2_n:-1] != b[-1].replicate(n - 1 - log2_n))) | op.mul),
+            over.eq((op.shr & Mux(op.use_imm, far(self.imm), far(self._b))) | op.mul),
         ]
         if self.cfg.has("requantize") and log2_n < 5:
             with m.If(op.rqt):
@@ -167,19 +171,28 @@ class AluLane(wiring.Component):
         self._drop = Signal(chunks, reset_less=True)
         self._edge = Signal(chunks, reset_less=True)
         self._fine = Signal(CHUNK, reset_less=True)
+        drop_d, edge_d, fine_d = (
+            Signal.like(q, name=f"{name}_d")
+            for q, name in ((self._drop, "drop"), (self._edge, "edge"), (self._fine, "fine"))
+        )
         coarse, fine = r[2:], r[:2]
+        for j in range(CHUNK):
+            m.d.comb += fine_d[j].eq(left ^ _table(fine, lambda q, j=j: q + j >= CHUNK))
+        for k in range(chunks):
+            edge = chunks - 1 - k
+            above = _table(coarse, lambda p, edge=edge: p > edge)
+            below = _table(coarse, lambda p, edge=edge: p < edge)
+            m.d.comb += [
+                edge_d[k].eq(_table(coarse, lambda p, edge=edge: p == edge)),
+                drop_d[k].eq(over | Mux(left, below, above)),
+            ]
         with m.If(self.load):
             m.d.sync += [
                 self._rotated.eq(value),
                 self._fill.eq(self.a[-1] & ~left & ~op.mul),
-                self._fine.eq(Cat(left ^ (fine + j >= CHUNK) for j in range(CHUNK))),
-                self._edge.eq(Cat(coarse == chunks - 1 - k for k in range(chunks))),
-                self._drop.eq(
-                    Cat(
-                        over | Mux(left, coarse < chunks - 1 - k, coarse > chunks - 1 - k)
-                        for k in range(chunks)
-                    )
-                ),
+                self._fine.eq(fine_d),
+                self._edge.eq(edge_d),
+                self._drop.eq(drop_d),
             ]
         m.d.comb += self.kept_a.eq(self._rotated)
         if self.cfg.has("requantize"):
@@ -250,6 +263,12 @@ class AluLane(wiring.Component):
         with m.If(self.rqt2):
             m.d.comb += Cat(select.as_value()[1]).eq(~keeps_sign)
         return clipped
+
+
+def _table(index, predicate) -> Value:
+    """Look a small index up: one LUT, where a comparison might become a carry chain."""
+    size = 1 << len(index)
+    return Const(sum(predicate(k) << k for k in range(size)), size).bit_select(index, 1)
 
 
 class LaneMultiplier(wiring.Component):
