@@ -459,7 +459,7 @@ def _from_official(data: dict[str, Any], source: str) -> dict[str, Any]:
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 30:
             raise ConfigError(f"{source}: {key} must be an integer from 0 to 30, got {value!r}")
         log2[key] = value
-    data: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "name": "official",
         "batch": 1 << log2["LOG_BATCH"],
         "block_in": 1 << log2["LOG_BLOCK"],
@@ -473,10 +473,10 @@ def _from_official(data: dict[str, Any], source: str) -> dict[str, Any]:
         },
     }
     # No official key is about bus or ALU: the defaults, or as much as a small machine can use.
-    lanes = data["batch"] * data["block_out"]
-    data["bus"] = {"data_bits": max(32, min(64, lanes * min(8, data["inp_bits"])))}
-    data["alu_mul_lanes"] = min(4, lanes)
-    return data
+    lanes = fields["batch"] * fields["block_out"]
+    fields["bus"] = {"data_bits": max(32, min(64, lanes * min(8, fields["inp_bits"])))}
+    fields["alu_mul_lanes"] = min(4, lanes)
+    return fields
 
 
 _CONFIG_DIR = Path(__file__).parent.parent / "configs"
