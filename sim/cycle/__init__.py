@@ -1,0 +1,1 @@
+"""The cycle-accurate simulator: what the machine does, and when."""
