@@ -38,15 +38,15 @@ class AluEngine(wiring.Component):
 
     Legality, bounds and ``iter_out, iter_in, uop_end - uop_bgn > 0`` were checked before.
 
-    A generator walks the loops, one operation a cycle, reads micro-ops and puts resolved operations into
-    a queue of ``QUEUE`` entries. Operations leave it in order: read src (unless `use_imm`), read dst,
-    two stages of execution, write. Nothing is forwarded: an operation waits until every earlier
-    write to its dst or src is visible.
+    A generator walks the loops, one operation a cycle, reads micro-ops and puts resolved
+    operations into a queue of ``QUEUE`` entries. Operations leave it in order: read src (unless
+    `use_imm`), read dst, two stages of execution, write. Nothing is forwarded: an operation waits
+    until every earlier write to its dst or src is visible.
 
-    **Timing.** Number the operations of all instructions 0, 1, ...; for operation ``k``: ``s`` is the
-    cycle of the start handshake of its instruction, ``g`` the cycle in which its micro-op address is
-    presented (or would be), ``e`` and ``f`` the cycles in which the first and the last read address
-    are presented, ``w`` the cycle in which the write is. ``reads`` is 1 with `use_imm`, else 2.
+    **Timing.** Number the operations of all instructions 0, 1, ...; for operation ``k``: ``s`` is
+    the cycle of the start handshake of its instruction, ``g`` the cycle in which its micro-op
+    address is presented (or would be), ``e`` and ``f`` the cycles in which the first and the last
+    read address are presented, ``w`` the cycle in which the write is. ``reads`` is 1 with `use_imm`, else 2.
     ``occ`` is ``cfg.mul_cycles`` for MUL, else 1. ::
 
         g[k] = max(g[k-1] + 1, s + START_TO_GENERATE, e[k-QUEUE] + 1)
@@ -57,9 +57,10 @@ class AluEngine(wiring.Component):
         w[k] = f[k] + READ_TO_WRITE + occ[k] - 1
 
     An instruction is accepted from ``g`` of the last operation of the one before it on (any time if
-    idle). `busy` is high from ``s + 1`` to the last ``w``; `done` is high in ``w + 1`` of the last operation
-    of each instruction; `issue` is high in every ``e``. `uop_hold` is high from ``s + 1`` to ``g + 2``, where
-    ``g`` is that of the first operation if there is one micro-op, else of the last.
+    idle). `busy` is high from ``s + 1`` to the last ``w``; `done` is high in ``w + 1`` of the last
+    operation of each instruction; `issue` is high in every ``e``. `uop_hold` is high from ``s + 1``
+    to ``g + 2``, where ``g`` is that of the first operation if there is one micro-op, else of the
+    last.
 
     Parameters
     ----------
@@ -324,7 +325,10 @@ class AluEngine(wiring.Component):
         rqt3 = Signal(reset_less=True)
         imm3 = Signal(signed(cfg.acc_bits), reset_less=True)
         with m.If(~self._stays):
-            m.d.sync += [rqt3.eq(op.rqt), imm3.eq(Mux(op.rqt, 0, s2.imm))]
+            m.d.sync += [
+                rqt3.eq(op.rqt),
+                imm3.eq(Mux(op.rqt, 0, s2.imm) if cfg.has("requantize") else s2.imm),
+            ]
 
         lanes = []
         for k in range(cfg.lanes):

@@ -15,7 +15,7 @@ CHUNK = 4
 
 
 class Select(enum.Enum, shape=unsigned(2)):
-    """What a lane puts out; IMM and SUM differ in the upper bit only."""
+    """What a lane puts out; SUM and IMM differ in the upper bit only."""
 
     SHIFT = 0
     SUM = 1
@@ -35,9 +35,10 @@ class AluLane(wiring.Component):
     Stage 1 (cycle of `load`) adds or compares, and rotates `a` right by the low bits of operand 2.
     Stage 2 (cycle of `store`) turns the rotation into a shift, selects, and clips.
 
-    A shift by ``b`` of either sign is a rotation right by ``b mod acc_bits`` under a mask: bit ``i`` keeps
-    its value if ``i + r < acc_bits`` shifting right and if ``i + r >= acc_bits`` shifting left.
-    The mask is kept as coarse terms (a chunk of 4 bits is dropped, or contains the edge) and fine terms.
+    A shift by ``b`` of either sign is a rotation right by ``r = b mod acc_bits`` under a mask: bit
+    ``i`` keeps its value if ``i + r < acc_bits`` shifting right and if ``i + r >= acc_bits``
+    shifting left. The mask is kept as coarse terms (a chunk of 4 bits is dropped, or contains the
+    edge) and fine terms.
 
     Parameters
     ----------
@@ -107,7 +108,7 @@ class AluLane(wiring.Component):
             chosen_b = Mux(op.use_imm, Select.IMM, Select.B)
             with m.If(op.add):
                 m.d.sync += self._select.eq(Select.SUM)
-            with m.Elif(op.rqt):
+            with m.Elif(op.rqt if self.cfg.has("requantize") else 0):
                 m.d.sync += self._select.eq(Select.IMM)
             with m.Elif((op.min & ~less) | (op.max & less)):
                 m.d.sync += self._select.eq(chosen_b)
@@ -137,7 +138,7 @@ class AluLane(wiring.Component):
         n = self.cfg.acc_bits
         log2_n = log2_exact(n)
         op = self.op
-        shifts = op.shr | op.rqt
+        shifts = op.shr | op.rqt if self.cfg.has("requantize") else op.shr
         r = Signal(log2_n)
         left = Signal()
         over = Signal()

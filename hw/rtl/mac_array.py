@@ -15,8 +15,8 @@ __all__ = ["MacArray"]
 class MacArray(wiring.Component):
     """Multiply every inp row with every wgt row and add up the products.
 
-    ``sum[b*block_out + o] = sum_i inp[b][i] * wgt[o][i]``, modulo ``2**acc_bits``. Latency 4 cycles:
-    operands presented at ``c``, sums valid at ``c + 4``. One tensor a cycle, no stall, no reset.
+    ``sum[b*block_out + o] = sum_i inp[b][i] * wgt[o][i]``, modulo ``2**acc_bits``. Latency 4
+    cycles: operands presented at ``c``, sums valid at ``c + 4``. One tensor a cycle, no stall, no reset.
 
     ======= =========================================================
     cycle   register
@@ -31,8 +31,8 @@ class MacArray(wiring.Component):
     operand is ``{w_hi, 8'b0, w_lo + 128}``, so with the input ``x`` the product is
     ``w_hi * x * 2**16 + (w_lo + 128) * x``. The adder behind the multiplier (port ``C`` of a DSP48)
     adds ``2**31 + 2**15 - 128 * (x + 1)``: that turns both halves into unsigned 16-bit numbers,
-    ``w_hi * x + 2**15`` and ``w_lo * x + 2**15 - 128``, without a borrow between them, from wires and
-    inverters only. The ``-128`` of every product is made good in the first one. The tree adds
+    ``w_hi * x + 2**15`` and ``w_lo * x + 2**15 - 128``, without a borrow between them, from wires
+    and inverters only. The ``-128`` of every product is made good in the first one. The tree adds
     unsigned numbers, and ``block_in * 2**15`` leaves its result by an inverted top bit.
 
     Parameters
@@ -130,7 +130,7 @@ def _register(m: Module, name: str, shape: ShapeCastable, value: ValueLike) -> S
 
 
 def _tree(m: Module, name: str, values: list) -> Signal:
-    """Sum in two registers: behind level 2 and behind the last; every level as wide as it must be."""
+    """Sum in two registers, behind level 2 and behind the last; no level wider than it must be."""
     levels = log2_exact(len(values))
     for level in range(levels):
         values = [a + b for a, b in zip(values[::2], values[1::2], strict=True)]
