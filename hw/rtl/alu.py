@@ -46,7 +46,8 @@ class AluEngine(wiring.Component):
     **Timing.** Number the operations of all instructions 0, 1, ...; for operation ``k``: ``s`` is
     the cycle of the start handshake of its instruction, ``g`` the cycle in which its micro-op
     address is presented (or would be), ``e`` and ``f`` the cycles in which the first and the last
-    read address are presented, ``w`` the cycle in which the write is. ``reads`` is 1 with `use_imm`, else 2.
+    read address are presented, ``w`` the cycle in which the write is.
+    ``reads`` is 1 with `use_imm`, else 2.
     ``occ`` is ``cfg.mul_cycles`` for MUL, else 1. ::
 
         g[k] = max(g[k-1] + 1, s + START_TO_GENERATE, e[k-QUEUE] + 1)

@@ -16,7 +16,8 @@ class MacArray(wiring.Component):
     """Multiply every inp row with every wgt row and add up the products.
 
     ``sum[b*block_out + o] = sum_i inp[b][i] * wgt[o][i]``, modulo ``2**acc_bits``. Latency 4
-    cycles: operands presented at ``c``, sums valid at ``c + 4``. One tensor a cycle, no stall, no reset.
+    cycles: operands presented at ``c``, sums valid at ``c + 4``.
+    One tensor a cycle, no stall, no reset.
 
     ======= =========================================================
     cycle   register
