@@ -28,6 +28,7 @@ LINT_WAIVERS: dict[str, str] = {
     "WIDTHEXPAND": "every width was worked out; Verilog's own extension is the right one",
     "WIDTHTRUNC": "`!` and `&&` of a number of several bits, as Verilog defines them",
     "CASEINCOMPLETE": "what a case assigns has a value before it",
+    "CASEOVERLAP": "a chain of conditions: the first that holds wins, in Verilog too",
     "CMPCONST": "a comparison that this configuration decides",
     "UNSIGNED": "a comparison that this configuration decides",
     "DECLFILENAME": "one file may hold every module",
