@@ -15,6 +15,9 @@ GRANULE_BYTES = 4
 
 PAGE_BYTES = 4096
 
+ADDR_BITS = 63
+"""Addresses that every device can take: simulators hold them in signed 64-bit integers."""
+
 _EXTREME_BYTES = bytes((0x80, 0x7F, 0x00, 0xFF, 0x01, 0x81, 0xFE, 0x40))
 _EXTREME_TABLE = bytes(_EXTREME_BYTES[k % 8] if k < 224 else k for k in range(256))
 _SMALL_TABLE = bytes((k % 7 - 3) & 255 for k in range(256))
@@ -124,7 +127,7 @@ def random_layout(
     kinds = ["input"] * rng.randrange(1, 4) + ["output"] * rng.randrange(1, 4) + ["uop", "insn"]
     rng.shuffle(kinds)
 
-    space = 1 << cfg.bus.addr_bits
+    space = 1 << min(cfg.bus.addr_bits, ADDR_BITS)
     need = 16 * (data_bytes + 4 * largest) + 4 * uop_words + INSN_BYTES * insn_count + (1 << 16)
     origin = 0
     if need < space and rng.random() < 0.8:

@@ -1,0 +1,109 @@
+"""What must be equal between the runs of one program on several devices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from covta.hw.faults import FaultCause
+from covta.sim.fuzz.illegal import IllegalProgram
+
+__all__ = ["TIMED", "differences", "same_bytes"]
+
+TIMED = ("cycle", "rtl")
+"""Devices that know time, whose cycles and counters must agree to the last one."""
+
+
+def _describe(fault: Any) -> str:
+    return "no fault" if fault is None else f"{_cause(fault).text} at {fault.insn}"
+
+
+def _cause(fault: Any) -> FaultCause:
+    return FaultCause.NONE if fault is None else FaultCause(fault.cause)
+
+
+def same_bytes(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> str | None:
+    """The first difference between two memories, in words."""
+    for region, (left, right) in enumerate(zip(a, b, strict=True)):
+        if not np.array_equal(left, right):
+            at = int(np.flatnonzero(left != right)[0])
+            count = int(np.count_nonzero(left != right))
+            return (
+                f"region {region} byte {at}: 0x{left[at]:02x} and 0x{right[at]:02x}"
+                f" ({count} bytes differ)"
+            )
+    return None
+
+
+def differences(
+    results: Mapping[str, Any],
+    illegal: IllegalProgram | None = None,
+    *,
+    strict_faults: bool = False,
+) -> list[str]:
+    """Everything that is wrong with the results of one program; empty if nothing is.
+
+    Parameters
+    ----------
+    results : mapping
+        By device: a ``RunResult``, or the exception that the device raised.
+    illegal : IllegalProgram or None
+        What must be reported, if the program has a fault.
+    strict_faults : bool
+        Compare bytes, cycles and counters of the timed devices after a fault too.
+    """
+    wrong = [
+        f"{name} raised {type(r).__name__}: {r}"
+        for name, r in results.items()
+        if isinstance(r, Exception)
+    ]
+    if wrong:
+        return wrong
+    for name, result in results.items():
+        wrong += _fault(name, result.fault, illegal)
+    names = list(results)
+    timed = [name for name in names if name in TIMED]
+    if illegal is None:
+        for name in names[1:]:
+            text = same_bytes(results[names[0]].memory, results[name].memory)
+            if text:
+                wrong.append(f"bytes of {names[0]} and {name}: {text}")
+    if len(timed) == len(TIMED):
+        wrong += _timing(*(results[name] for name in timed), strict=strict_faults)
+    return wrong
+
+
+def _fault(name: str, fault: Any, illegal: IllegalProgram | None) -> list[str]:
+    if illegal is None:
+        return [f"{name} faults: {_describe(fault)}"] if _cause(fault) else []
+    right = _cause(fault) == illegal.cause
+    if right and illegal.insn is not None:
+        right = fault.insn == illegal.insn
+    if right:
+        return []
+    where = "" if illegal.insn is None else f" at {illegal.insn}"
+    return [f"{name}: {_describe(fault)}, not {illegal.cause.text}{where} ({illegal.kind})"]
+
+
+def _timing(a: Any, b: Any, *, strict: bool) -> list[str]:
+    """Differences between the two timed devices."""
+    first, second = TIMED
+    wrong = []
+    faulty = bool(_cause(a.fault) or _cause(b.fault))
+    if _describe(a.fault) != _describe(b.fault):
+        wrong.append(f"fault of {first}: {_describe(a.fault)}, of {second}: {_describe(b.fault)}")
+    if faulty and not strict:
+        return wrong
+    if a.cycles != b.cycles:
+        wrong.append(f"cycles: {first} {a.cycles}, {second} {b.cycles}")
+    for name in sorted({*a.counters, *b.counters}):
+        left, right = a.counters.get(name), b.counters.get(name)
+        if left != right:
+            wrong.append(f"{name}: {first} {left}, {second} {right}")
+    if faulty:
+        text = same_bytes(a.memory, b.memory)
+        if text:
+            wrong.append(f"bytes of {first} and {second}: {text}")
+    return wrong
