@@ -1,1 +1,1 @@
-"""Differential testing: random programs, run on every device, compared byte by byte and cycle by cycle."""
+"""Differential testing: random programs, run on every device, compared to the byte and cycle."""

@@ -7,6 +7,7 @@ import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -73,7 +74,7 @@ class Campaign:
         """Seeds in parts that each run on one machine."""
         end = self.seed + self.programs
         cuts = [self.seed, *range(self.seed // BLOCK * BLOCK + BLOCK, end, BLOCK), end]
-        return [range(a, b) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [range(a, b) for a, b in pairwise(cuts)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,7 +222,7 @@ def _results(
     for name in devices:
         try:
             results[name] = run_on(name, program, dram, seed)
-        except Exception as error:  # noqa: BLE001 - whatever a device raises is a finding
+        except Exception as error:
             results[name] = error
     return {name: r for name, r in results.items() if r is not None}
 

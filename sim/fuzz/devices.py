@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import Any
+from functools import cache
 
 import numpy as np
 
 from covta.hw.params import Config, load_config
-from covta.runtime.device import open_device
-from covta.runtime.program import Program
-from covta.sim.dram import DramModel
-from covta.sim.fuzz.schedules import run_schedule
 
 __all__ = ["RACING", "UnavailableError", "machine", "open_runner", "require_devices"]
 
@@ -33,7 +27,7 @@ class _RacingResult:
     counters: dict[str, int] = field(default_factory=dict)
 
 
-@lru_cache(maxsize=None)
+@cache
 def machine(name: str) -> Config:
     """A configuration by name or path, read once."""
     return load_config(name)

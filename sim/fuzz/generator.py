@@ -1,9 +1,10 @@
 """Random legal programs without races, for any machine.
 
-Instructions are chosen one after the other, so that executing them in the order of the stream is always
-possible; `Order` knows which instructions of other units are complete when one starts, and where one
-would touch what another unit may still be working on, pushes and pops are added. Everything else
-is left free to overlap. No scratchpad element, no micro-op is read before it was written.
+Instructions are chosen one after the other, so that executing them in the order of the stream is
+always possible; `Order` knows which instructions of other units are complete when one starts, and
+where one would touch what another unit may still be working on, pushes and pops are added.
+Everything else is left free to overlap. No scratchpad element and no micro-op is read before it
+was written.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class _Mood:
     pad_chance: float
     reuse_chance: float
     long_chance: float
+    most_elems: int
     pipeline: bool
 
 
@@ -77,6 +79,7 @@ class _Generator:
     def __init__(self, cfg: Config, rng: Random, size: int) -> None:
         self.cfg = cfg
         self.isa = isa(cfg)
+        self.elem_bytes = {m: self.isa.elem_bytes(m) for m in MemoryType}
         self.rng = rng
         self.budget = rng.randrange(max(1, size // 4), size + 1)
         self.mood = _Mood(
@@ -86,6 +89,7 @@ class _Generator:
             pad_chance=rng.choice((0.0, 0.2, 0.6)),
             reuse_chance=rng.choice((0.2, 0.5, 0.8)),
             long_chance=rng.choice((0.0, 0.0, 0.02, 0.1)),
+            most_elems=rng.choice((1, 4, 1 << 16, 1 << 16, 1 << 16)),
             pipeline=rng.random() < 0.4,
         )
         self.tokens = [0, 0, 0, 0]
@@ -126,18 +130,18 @@ class _Generator:
         return self._assemble(meta)
 
     def _anything(self) -> None:
-        rng = self.rng
-        actions = (
-            *((self.load_input,) * 4),
-            *((self.load_acc,) * 2),
-            *((self.gemm,) * 4),
-            *((self.alu,) * 4),
-            *((self.store,) * 3),
-            self.reload_uops,
-            self.carrier,
-        )
+        actions = {
+            self.load_input: 4,
+            self.load_acc: 2,
+            self.gemm: 4,
+            self.alu: 4,
+            self.store: 3,
+            self.reload_uops: 1,
+            self.carrier: 1,
+        }
+        weights = [w * self.rng.choice((1, 1, 1, 2, 8)) for w in actions.values()]
         while self.budget > 0:
-            rng.choice(actions)(None)
+            self.rng.choices(tuple(actions), weights)[0](None)
 
     def _pipeline(self) -> None:
         """Two or three threads that take turns, each with its part of every scratchpad."""
@@ -250,7 +254,7 @@ class _Generator:
         return step.index + 1
 
     def _token(self, queue: int, producer: Unit, need: int) -> int:
-        """Tokens in front of the first that stands for `need` instructions; pushed if there is none."""
+        """Tokens in front of the first that stands for `need` instructions; there is one after."""
         order = self.order
         for ahead, token in enumerate(order.pending[queue]):
             if token[producer] >= need:
@@ -302,7 +306,7 @@ class _Generator:
         """Up to three parts of a scratchpad that the program works on; both halves of acc."""
         rng = self.rng
         depth = self.isa.depth(memory_type)
-        most = max(4, min(32, BLOCK_BYTES // self.isa.elem_bytes(memory_type)))
+        most = max(4, min(32, BLOCK_BYTES // self.elem_bytes[memory_type]))
         count = min(most * rng.choice((1, 1, 1, 2)), max(1, depth // 2))
         if depth <= 8:
             return [(0, depth // 2), (depth // 2, depth - depth // 2), (0, depth)]
@@ -353,7 +357,7 @@ class _Generator:
         writable = [r for r in self.layout.regions if r.writable]
         readable = [r for r in self.layout.regions if not r.writable]
         region = rng.choice(writable if rng.random() < 0.25 else readable)
-        elems = self.layout.elems(region, memory_type, self.isa.elem_bytes(memory_type))
+        elems = self.layout.elems(region, memory_type, self.elem_bytes[memory_type])
         fields = self._shape(min(room, 4 * len(elems)), len(elems))
         block = _block_elems(fields)
         fields["sram_base"] = base + rng.randrange(room - block + 1)
@@ -376,6 +380,7 @@ class _Generator:
         """Sizes and padding of a block of at most `room` elements, `available` of them in DRAM."""
         rng = self.rng
         fields = {"x_size": 1, "y_size": 1}
+        room = min(room, self.mood.most_elems)
         most = min(room, available)
         if rng.random() < self.mood.pad_chance:
             width = rng.randrange(1, room + 1)
@@ -418,7 +423,7 @@ class _Generator:
         first = rng.randrange(len(elems) - span + 1)
         fields["x_stride"] = stride
         fields["dram_base"] = elems[first]
-        size = self.isa.elem_bytes(memory_type)
+        size = self.elem_bytes[memory_type]
         addr = self.layout.base_ptrs[memory_type] + elems[first] * size
         unit = size // GRANULE_BYTES
         return rows(self.layout.granules(region, addr), y_size, x_size * unit, stride * unit)
@@ -430,8 +435,8 @@ class _Generator:
         if run is None:
             return self.load_acc(thread)
         region = rng.choice([r for r in self.layout.regions if r.writable])
-        elems = self.layout.elems(region, MemoryType.OUT, self.isa.elem_bytes(MemoryType.OUT))
-        most = min(run[1], len(elems))
+        elems = self.layout.elems(region, MemoryType.OUT, self.elem_bytes[MemoryType.OUT])
+        most = min(run[1], len(elems), self.mood.most_elems)
         y_size = rng.randrange(1, min(most, 8) + 1) if rng.random() < 0.5 else 1
         x_size = rng.randrange(1, most // y_size + 1)
         base = run[0] + rng.randrange(run[1] - y_size * x_size + 1)

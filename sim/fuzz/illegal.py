@@ -90,13 +90,13 @@ def _runs(fields: dict[str, int]) -> bool:
 
 
 # ---- illegal instructions ----------------------------------------------------------------------
-def _opcode(m: _Mutation):  # noqa: ANN202
+def _opcode(m: _Mutation):
     index = m.rng.randrange(len(m.words))
     m.words[index] = m.words[index] & ~OPCODE_MASK | m.rng.randrange(5, 8)
     return m.result(FaultCause.ILLEGAL_INSTRUCTION, index)
 
 
-def _stray_bit(m: _Mutation):  # noqa: ANN202
+def _stray_bit(m: _Mutation):
     index = m.rng.randrange(len(m.words))
     fmt = m.isa.by_opcode[m.fields[index]["opcode"]]
     used = fmt.words[0].used_mask | fmt.words[1].used_mask << 64
@@ -107,7 +107,7 @@ def _stray_bit(m: _Mutation):  # noqa: ANN202
     return m.result(FaultCause.ILLEGAL_INSTRUCTION, index)
 
 
-def _memory_type(m: _Mutation):  # noqa: ANN202
+def _memory_type(m: _Mutation):
     index = m.pick(lambda f: f["opcode"] in (Opcode.LOAD, Opcode.STORE))
     if index is None:
         return None
@@ -120,7 +120,7 @@ def _memory_type(m: _Mutation):  # noqa: ANN202
     return m.result(FaultCause.ILLEGAL_INSTRUCTION, index)
 
 
-def _alu_opcode(m: _Mutation):  # noqa: ANN202
+def _alu_opcode(m: _Mutation):
     index = m.pick(lambda f: f["opcode"] == Opcode.ALU)
     if index is None:
         return None
@@ -128,7 +128,7 @@ def _alu_opcode(m: _Mutation):  # noqa: ANN202
     return m.result(FaultCause.ILLEGAL_INSTRUCTION, index)
 
 
-def _flag(m: _Mutation):  # noqa: ANN202
+def _flag(m: _Mutation):
     index = m.pick(lambda f: f["unit"] in (Unit.LOAD, Unit.STORE))
     if index is None:
         return None
@@ -137,7 +137,7 @@ def _flag(m: _Mutation):  # noqa: ANN202
     return m.result(FaultCause.ILLEGAL_INSTRUCTION, index)
 
 
-def _store_pad(m: _Mutation):  # noqa: ANN202
+def _store_pad(m: _Mutation):
     index = m.pick(lambda f: f["opcode"] == Opcode.STORE)
     if index is None:
         return None
@@ -146,7 +146,7 @@ def _store_pad(m: _Mutation):  # noqa: ANN202
 
 
 # ---- scratchpads -------------------------------------------------------------------------------
-def _scratchpad_transfer(m: _Mutation, opcode: Opcode):  # noqa: ANN202
+def _scratchpad_transfer(m: _Mutation, opcode: Opcode):
     index = m.pick(lambda f: f["opcode"] == opcode and _moves(f))
     if index is None:
         return None
@@ -162,20 +162,20 @@ def _scratchpad_transfer(m: _Mutation, opcode: Opcode):  # noqa: ANN202
     return m.result(FaultCause.SCRATCHPAD, index)
 
 
-def _scratchpad_load(m: _Mutation):  # noqa: ANN202
+def _scratchpad_load(m: _Mutation):
     return _scratchpad_transfer(m, Opcode.LOAD)
 
 
-def _scratchpad_store(m: _Mutation):  # noqa: ANN202
+def _scratchpad_store(m: _Mutation):
     return _scratchpad_transfer(m, Opcode.STORE)
 
 
-def _scratchpad_loop(m: _Mutation, opcode: Opcode, names: dict[str, int]):  # noqa: ANN202
+def _scratchpad_loop(m: _Mutation, opcode: Opcode, names: dict[str, int]):
     index = m.pick(lambda f: f["opcode"] == opcode and _runs(f))
     if index is None:
         return None
     f, depth = m.fields[index], m.cfg.uop_depth
-    if f["reset"] and opcode == Opcode.GEMM or f["use_imm"]:
+    if (f["reset"] and opcode == Opcode.GEMM) or f["use_imm"]:
         names = {"dst": names["dst"]}
     if m.rng.random() < 0.3:
         m.set(index, uop_end=m.rng.randrange(depth + 1, 2 * depth))
@@ -186,18 +186,18 @@ def _scratchpad_loop(m: _Mutation, opcode: Opcode, names: dict[str, int]):  # no
     return m.result(FaultCause.SCRATCHPAD, index)
 
 
-def _scratchpad_gemm(m: _Mutation):  # noqa: ANN202
+def _scratchpad_gemm(m: _Mutation):
     cfg = m.cfg
     names = {"dst": cfg.acc_depth, "src": cfg.inp_depth, "wgt": cfg.wgt_depth}
     return _scratchpad_loop(m, Opcode.GEMM, names)
 
 
-def _scratchpad_alu(m: _Mutation):  # noqa: ANN202
+def _scratchpad_alu(m: _Mutation):
     return _scratchpad_loop(m, Opcode.ALU, {"dst": m.cfg.acc_depth, "src": m.cfg.acc_depth})
 
 
 # ---- DRAM --------------------------------------------------------------------------------------
-def _dram_window(m: _Mutation):  # noqa: ANN202
+def _dram_window(m: _Mutation):
     end = 1 << m.cfg.bus.addr_bits
 
     def first_beyond(f: dict[str, int]) -> int:
@@ -211,7 +211,7 @@ def _dram_window(m: _Mutation):  # noqa: ANN202
     return m.result(FaultCause.DRAM_WINDOW, index)
 
 
-def _bus_error(m: _Mutation):  # noqa: ANN202
+def _bus_error(m: _Mutation):
     """A transfer whose first row lies between regions."""
     program, rng = m.program, m.rng
     index = m.pick(_moves)
@@ -241,14 +241,12 @@ def _bus_error(m: _Mutation):  # noqa: ANN202
 
 
 # ---- tokens and the end ------------------------------------------------------------------------
-def _deadlock(m: _Mutation):  # noqa: ANN202
+def _deadlock(m: _Mutation):
     """Fewer pushes than pops: take away the last pushes, or add a pop."""
     rng, tokens = m.rng, m.program.initial_tokens
     queue = rng.randrange(4)
     producer, consumer = QUEUES[queue]
-    pushes = [
-        k for k, f in enumerate(m.fields) if f["unit"] == producer and f[PUSH_FLAG[queue]]
-    ]
+    pushes = [k for k, f in enumerate(m.fields) if f["unit"] == producer and f[PUSH_FLAG[queue]]]
     poppers = [k for k, f in enumerate(m.fields) if f["unit"] == consumer]
     pops = [k for k in poppers if m.fields[k][POP_FLAG[queue]]]
     surplus = tokens[queue] + len(pushes) - len(pops)
@@ -264,7 +262,7 @@ def _deadlock(m: _Mutation):  # noqa: ANN202
     return m.result(FaultCause.WATCHDOG, None)
 
 
-def _token_overflow(m: _Mutation):  # noqa: ANN202
+def _token_overflow(m: _Mutation):
     """A queue that is full at the start, to which something pushes and nothing pops."""
     order = list(range(4))
     m.rng.shuffle(order)
@@ -277,13 +275,11 @@ def _token_overflow(m: _Mutation):  # noqa: ANN202
         if pushes:
             tokens = list(m.program.initial_tokens)
             tokens[queue] = MAX_TOKENS
-            return m.result(
-                FaultCause.TOKEN_OVERFLOW, pushes[0], initial_tokens=tuple(tokens)
-            )
+            return m.result(FaultCause.TOKEN_OVERFLOW, pushes[0], initial_tokens=tuple(tokens))
     return None
 
 
-def _no_finish(m: _Mutation):  # noqa: ANN202
+def _no_finish(m: _Mutation):
     for index, f in enumerate(m.fields):
         if f["opcode"] == Opcode.FINISH:
             flags = {name: f[name] for name in FLAGS}

@@ -1,7 +1,7 @@
 """Whether a program is legal, free of races, and reads nothing undefined.
 
-Works on the bytes of a program, with nothing from the generator but the rules of `Order`, so that it
-checks the generator as well as what the shrinker makes of its programs.
+Works on the bytes of a program, with nothing from the generator but the rules of `Order`, so that
+it checks the generator as well as what the shrinker makes of its programs.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_TOKENS = 255
 
 
 class LegalityError(ValueError):
-    """What a program does that no race-free legal program may; the message names the instruction."""
+    """Something that no legal program without races does; the message names the instruction."""
 
 
 def check_program(program: Program) -> Order:

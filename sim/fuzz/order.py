@@ -1,8 +1,9 @@
 """What is known to happen before what: dependence tokens as vector clocks.
 
-Each unit executes its instructions in order, a token is pushed once its instruction and all before it in
-the same unit are complete, and the k-th pop of a queue takes the k-th token. So an instruction starts
-after everything that the tokens popped by it, and by those before it in its unit, stand for.
+Each unit executes its instructions in order, a token is pushed once its instruction and all before
+it in the same unit are complete, and the k-th pop of a queue takes the k-th token. So an
+instruction starts after everything that the tokens popped by it, and by those before it in its
+unit, stand for.
 """
 
 from __future__ import annotations
@@ -139,7 +140,7 @@ class Order:
         self.pending[queue].append((token[0], token[1], token[2]))
 
     def append(self, step: Step, pops: Sequence[int]) -> None:
-        """Place an instruction at the end of the stream; it pops a token of each queue in `pops`."""
+        """Place an instruction at the end; it pops a token of each queue in `pops`."""
         clock = self._clock[step.unit]
         for queue in pops:
             token = self.pending[queue].popleft()

@@ -1,9 +1,9 @@
-"""Runs a program with units that race each other at random, to see whether anything depends on it.
+"""Runs a program with units that race each other at random: does anything depend on it?
 
-Each unit starts its instructions in order, up to `IN_FLIGHT` before the oldest is complete, and only tokens hold
-one back. Instructions of a unit take effect in order, in small pieces between which any other unit may
-go on; a LOAD may read DRAM as early as it has started. A program is free of races if no schedule
-changes a byte.
+Each unit starts its instructions in order, up to `IN_FLIGHT` before the oldest is complete, and
+only tokens hold one back. Instructions of a unit take effect in order, in small pieces between
+which any other unit may go on; a LOAD may read DRAM as early as it has started. A program is free
+of races if no schedule changes a byte.
 """
 
 from __future__ import annotations
