@@ -12,12 +12,12 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from covta.runtime.program import Program
 from covta.sim.dram import DramModel
 from covta.sim.fuzz.compare import differences
-from covta.sim.fuzz.devices import machine, require_devices, run_on
+from covta.sim.fuzz.devices import RACING, RunOutcome, machine, require_devices, run_on
 from covta.sim.fuzz.generator import random_program
 from covta.sim.fuzz.illegal import IllegalProgram, mutate
+from covta.sim.fuzz.program import Program
 from covta.sim.fuzz.shrink import shrink
 
 __all__ = ["BLOCK", "Campaign", "Case", "Failure", "Summary", "make_case", "random_dram"]
@@ -198,7 +198,8 @@ def _run_block(task: tuple[Campaign, range]) -> Summary:
     part = Summary(next_seed=seeds.stop)
     for seed in seeds:
         case = make_case(campaign.config_of(seed), seed, campaign.illegal_fraction)
-        results = _results(case.program, case.dram, campaign.devices, case.seed)
+        devices = [d for d in campaign.devices if case.illegal is None or d != RACING]
+        results = _results(case.program, case.dram, devices, case.seed)
         found = differences(results, case.illegal, strict_faults=campaign.strict_faults)
         part.programs += 1
         part.illegal += case.illegal is not None
@@ -207,7 +208,7 @@ def _run_block(task: tuple[Campaign, range]) -> Summary:
         kind = "legal" if case.illegal is None else case.illegal.kind
         part.kinds[kind] = part.kinds.get(kind, 0) + 1
         for name, result in results.items():
-            if getattr(result, "cycles", None):
+            if isinstance(result, RunOutcome) and result.cycles is not None:
                 part.cycles[name] = part.cycles.get(name, 0) + result.cycles
         if found:
             part.failures.append(_keep(campaign, case, found))
@@ -216,15 +217,15 @@ def _run_block(task: tuple[Campaign, range]) -> Summary:
 
 def _results(
     program: Program, dram: DramModel, devices: Sequence[str], seed: int
-) -> dict[str, Any]:
+) -> dict[str, RunOutcome | Exception]:
     """What each device makes of a program: a result or the exception raised."""
-    results: dict[str, Any] = {}
+    results: dict[str, RunOutcome | Exception] = {}
     for name in devices:
         try:
             results[name] = run_on(name, program, dram, seed)
         except Exception as error:
             results[name] = error
-    return {name: r for name, r in results.items() if r is not None}
+    return results
 
 
 def _keep(campaign: Campaign, case: Case, found: list[str]) -> Failure:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from covta.hw.faults import FaultCause
+from covta.sim.fuzz.devices import RunOutcome
 from covta.sim.fuzz.illegal import IllegalProgram
 
 __all__ = ["TIMED", "differences", "same_bytes"]
@@ -16,12 +15,8 @@ TIMED = ("cycle", "rtl")
 """Devices that know time, whose cycles and counters must agree to the last one."""
 
 
-def _describe(fault: Any) -> str:
-    return "no fault" if fault is None else f"{_cause(fault).text} at {fault.insn}"
-
-
-def _cause(fault: Any) -> FaultCause:
-    return FaultCause.NONE if fault is None else FaultCause(fault.cause)
+def _describe(result: RunOutcome) -> str:
+    return f"{result.cause.text} at {result.insn}" if result.cause else "no fault"
 
 
 def same_bytes(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> str | None:
@@ -38,7 +33,7 @@ def same_bytes(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> str | None:
 
 
 def differences(
-    results: Mapping[str, Any],
+    results: Mapping[str, RunOutcome | Exception],
     illegal: IllegalProgram | None = None,
     *,
     strict_faults: bool = False,
@@ -48,52 +43,51 @@ def differences(
     Parameters
     ----------
     results : mapping
-        By device: a ``RunResult``, or the exception that the device raised.
+        By device: what it says, or the exception that it raised.
     illegal : IllegalProgram or None
         What must be reported, if the program has a fault.
     strict_faults : bool
         Compare bytes, cycles and counters of the timed devices after a fault too.
     """
-    wrong = [
-        f"{name} raised {type(r).__name__}: {r}"
-        for name, r in results.items()
-        if isinstance(r, Exception)
-    ]
-    if wrong:
-        return wrong
+    good: dict[str, RunOutcome] = {}
+    wrong = []
     for name, result in results.items():
-        wrong += _fault(name, result.fault, illegal)
-    names = list(results)
+        if isinstance(result, Exception):
+            wrong.append(f"{name} raised {type(result).__name__}: {result}")
+        else:
+            good[name] = result
+            wrong += _fault(name, result, illegal)
+    names = list(good)
     timed = [name for name in names if name in TIMED]
     if illegal is None:
         for name in names[1:]:
-            text = same_bytes(results[names[0]].memory, results[name].memory)
+            text = same_bytes(good[names[0]].memory, good[name].memory)
             if text:
                 wrong.append(f"bytes of {names[0]} and {name}: {text}")
     if len(timed) == len(TIMED):
-        wrong += _timing(*(results[name] for name in timed), strict=strict_faults)
+        wrong += _timing(*(good[name] for name in TIMED), strict=strict_faults)
     return wrong
 
 
-def _fault(name: str, fault: Any, illegal: IllegalProgram | None) -> list[str]:
+def _fault(name: str, result: RunOutcome, illegal: IllegalProgram | None) -> list[str]:
     if illegal is None:
-        return [f"{name} faults: {_describe(fault)}"] if _cause(fault) else []
-    right = _cause(fault) == illegal.cause
+        return [f"{name} faults: {_describe(result)}"] if result.cause else []
+    right = result.cause == illegal.cause
     if right and illegal.insn is not None:
-        right = fault.insn == illegal.insn
+        right = result.insn == illegal.insn
     if right:
         return []
     where = "" if illegal.insn is None else f" at {illegal.insn}"
-    return [f"{name}: {_describe(fault)}, not {illegal.cause.text}{where} ({illegal.kind})"]
+    return [f"{name}: {_describe(result)}, not {illegal.cause.text}{where} ({illegal.kind})"]
 
 
-def _timing(a: Any, b: Any, *, strict: bool) -> list[str]:
+def _timing(a: RunOutcome, b: RunOutcome, *, strict: bool) -> list[str]:
     """Differences between the two timed devices."""
     first, second = TIMED
     wrong = []
-    faulty = bool(_cause(a.fault) or _cause(b.fault))
-    if _describe(a.fault) != _describe(b.fault):
-        wrong.append(f"fault of {first}: {_describe(a.fault)}, of {second}: {_describe(b.fault)}")
+    faulty = bool(a.cause or b.cause)
+    if _describe(a) != _describe(b):
+        wrong.append(f"fault of {first}: {_describe(a)}, of {second}: {_describe(b)}")
     if faulty and not strict:
         return wrong
     if a.cycles != b.cycles:

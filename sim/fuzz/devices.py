@@ -1,29 +1,55 @@
-"""Devices of a campaign, opened once a process and machine."""
+"""The simulators and the RTL bench, asked to run one program each under the same name and form."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
 
+from covta.hw.faults import FaultCause
 from covta.hw.params import Config, load_config
+from covta.sim.dram import DramModel
+from covta.sim.fuzz.program import Program
+from covta.sim.fuzz.schedules import run_schedule
 
-__all__ = ["RACING", "UnavailableError", "machine", "open_runner", "require_devices"]
+__all__ = ["DEVICES", "RACING", "RunOutcome", "UnavailableError", "machine", "run_on"]
+
+WATCHDOG_CYCLES = 1 << 14
+"""More than any memory of a campaign keeps a burst waiting."""
+
+MAX_CYCLES = 50_000_000
 
 RACING = "racing"
-"""The slow interpreter of `covta.sim.fuzz.schedules`, whose units race each other at random."""
+"""The interpreter of `covta.sim.fuzz.schedules`; knows bytes alone, not faults."""
 
 
 class UnavailableError(RuntimeError):
-    """A device that this installation cannot run; the message names it and why."""
+    """A device that does not run here; the message names it and why."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _RacingResult:
+class RunOutcome:
+    """What a device says of a program.
+
+    Parameters
+    ----------
+    memory : list of ndarray
+        Bytes of every region after the run.
+    cause : FaultCause
+    insn : int
+        Index of the instruction at fault.
+    cycles : int or None
+        None on a device without time.
+    counters : dict of str to int
+        The machine's, by dotted name; empty on a device without time.
+    """
+
     memory: list[np.ndarray]
-    cycles: None = None
-    fault: None = None
+    cause: FaultCause = FaultCause.NONE
+    insn: int = 0
+    cycles: int | None = None
     counters: dict[str, int] = field(default_factory=dict)
 
 
@@ -31,3 +57,115 @@ class _RacingResult:
 def machine(name: str) -> Config:
     """A configuration by name or path, read once."""
     return load_config(name)
+
+
+def _functional(program: Program, dram: DramModel, seed: int) -> RunOutcome:
+    from covta.sim.functional.machine import execute
+    from covta.sim.state import make_dram, make_state, read_dram
+
+    cfg = program.config
+    memory = make_dram(program.memory(), program.base_ptrs, bus_bytes=cfg.bus_bytes)
+    outcome = execute(cfg, program.insn, make_state(cfg), memory, tokens=program.initial_tokens)
+    after = [read_dram(memory, addr, len(data)) for addr, data in program.memory()]
+    return RunOutcome(memory=after, cause=outcome.cause, insn=outcome.index)
+
+
+def _cycle(program: Program, dram: DramModel, seed: int) -> RunOutcome:
+    from covta.sim.cycle.run import execute
+    from covta.sim.state import make_dram, make_state, read_dram
+
+    cfg = program.config
+    memory = make_dram(program.memory(), program.base_ptrs, bus_bytes=cfg.bus_bytes)
+    outcome = execute(
+        cfg,
+        program.insn,
+        make_state(cfg),
+        memory,
+        dram,
+        insn_addr=program.insn_addr,
+        initial_tokens=program.initial_tokens,
+        watchdog=WATCHDOG_CYCLES,
+    )
+    return RunOutcome(
+        memory=[read_dram(memory, addr, len(data)) for addr, data in program.memory()],
+        cause=outcome.cause,
+        insn=outcome.insn,
+        cycles=outcome.cycles,
+        counters=outcome.counters,
+    )
+
+
+def _rtl(program: Program, dram: DramModel, seed: int) -> RunOutcome:
+    from covta.sim.bench.run import Job, run_job
+
+    job = Job(
+        insn_addr=program.insn_addr,
+        insn_count=len(program.insn),
+        regions=program.memory(),
+        base_ptrs=program.base_ptrs,
+        initial_tokens=program.initial_tokens,
+    )
+    memory, outcome = run_job(
+        program.config, job, dram, watchdog_cycles=WATCHDOG_CYCLES, max_cycles=MAX_CYCLES
+    )
+    return RunOutcome(
+        memory=memory,
+        cause=outcome.cause,
+        insn=outcome.insn,
+        cycles=outcome.cycles,
+        counters=outcome.counters,
+    )
+
+
+def _racing(program: Program, dram: DramModel, seed: int) -> RunOutcome:
+    stream = np.ascontiguousarray(program.insn).reshape(-1)
+    return RunOutcome(memory=[*run_schedule(program, seed), stream])
+
+
+DEVICES: dict[str, Callable[[Program, DramModel, int], RunOutcome]] = {
+    "functional": _functional,
+    "cycle": _cycle,
+    "rtl": _rtl,
+    RACING: _racing,
+}
+"""By name, what runs a program on a memory; the seed is for devices that act at random."""
+
+
+def run_on(name: str, program: Program, dram: DramModel, seed: int = 0) -> RunOutcome:
+    """Run a program on a device.
+
+    Raises
+    ------
+    Exception
+        Whatever the device raises.
+    """
+    return DEVICES[name](program, dram, seed)
+
+
+def require_devices(names: Sequence[str]) -> None:
+    """Make sure that devices exist here.
+
+    Raises
+    ------
+    UnavailableError
+        Naming the first that does not, and why.
+    """
+    if not names:
+        raise UnavailableError("no device was named")
+    for name in names:
+        if name not in DEVICES:
+            raise UnavailableError(f"no device is called {name!r}; there are {', '.join(DEVICES)}")
+        try:
+            _imports(name)
+        except (ImportError, OSError) as error:
+            raise UnavailableError(f"device {name} is not available here: {error}") from None
+
+
+def _imports(name: str) -> None:
+    """Import what a device needs."""
+    if name == "functional":
+        import covta.sim.functional.machine
+    elif name == "cycle":
+        import covta.sim.cycle.run
+    elif name == "rtl":
+        import covta.sim.bench.run  # noqa: F401

@@ -17,10 +17,10 @@ import numpy as np
 
 from covta.hw.isa import INSN_BYTES, AluOp, MemoryType, Opcode, Unit, isa
 from covta.hw.params import Config
-from covta.runtime.program import Program
 from covta.sim.fuzz.layout import GRANULE_BYTES, DramLayout, DramRegion, random_layout
 from covta.sim.fuzz.masks import interval, loop_offsets, rows, runs
 from covta.sim.fuzz.order import POP_FLAG, PUSH_FLAG, QUEUE_OF, Order, Step, first_conflict
+from covta.sim.fuzz.program import Program
 
 __all__ = ["random_program"]
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from covta.hw.faults import FaultCause
 from covta.hw.isa import INSN_BYTES, MemoryType, Opcode, Unit, isa
-from covta.runtime.program import Program
 from covta.sim.decode import COLUMNS, decode
 from covta.sim.fuzz.order import POP_FLAG, PUSH_FLAG, QUEUES
+from covta.sim.fuzz.program import Program
 
 __all__ = ["KINDS", "IllegalProgram", "mutate"]
 

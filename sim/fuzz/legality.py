@@ -9,11 +9,11 @@ from __future__ import annotations
 import numpy as np
 
 from covta.hw.isa import INSN_BYTES, MemoryType, Opcode, Unit, isa
-from covta.runtime.program import Program
 from covta.sim.decode import COLUMNS, decode
 from covta.sim.fuzz.layout import GRANULE_BYTES
 from covta.sim.fuzz.masks import interval, loop_offsets, repeat
 from covta.sim.fuzz.order import POP_FLAG, PUSH_FLAG, Order, Step, first_conflict
+from covta.sim.fuzz.program import Program
 
 __all__ = ["LegalityError", "check_program"]
 

@@ -16,9 +16,9 @@ from random import Random
 import numpy as np
 
 from covta.hw.isa import AluOp, MemoryType, Opcode, Unit, isa
-from covta.runtime.program import Program
 from covta.sim.decode import COLUMNS, decode
 from covta.sim.fuzz.order import POP_FLAG, PUSH_FLAG, QUEUES
+from covta.sim.fuzz.program import Program
 
 __all__ = ["DeadlockError", "run_schedule"]
 

@@ -9,10 +9,10 @@ from dataclasses import replace
 import numpy as np
 
 from covta.hw.isa import INSN_BYTES, Opcode, isa
-from covta.runtime.program import Program
 from covta.sim.decode import COLUMNS, decode
 from covta.sim.fuzz.legality import LegalityError, check_program
 from covta.sim.fuzz.order import POP_FLAG, PUSH_FLAG, QUEUES
+from covta.sim.fuzz.program import Program
 
 __all__ = ["shrink"]
 
