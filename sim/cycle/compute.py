@@ -1,4 +1,5 @@
-"""Timing of the compute unit: scan, dispatch, the ALU's schedule, retirement. Mirrors ``hw/rtl``."""
+"""Timing of the compute unit: scan, dispatch, the ALU's schedule, retirement. Mirrors
+``hw/rtl``."""
 
 from __future__ import annotations
 
@@ -231,7 +232,8 @@ def alu_banks(r, t):
 def alu_start(p, r, table, uops, reads_at, written_at, i, t, banks, done_at):
     """Start an ALU instruction in cycle `t`: the recurrence of ``hw/rtl/alu.py``.
 
-    `reads_at` is a ring of the last operations' ``e``; `written_at` the last ``w`` of every element.
+    `reads_at` is a ring of the last operations' ``e``; `written_at` the last ``w`` of every
+    element.
     """
     reads = 1 if table[i, USE_IMM] != 0 else 2
     occupied = p.mul_cycles if table[i, ALU_OPCODE] == OP_MUL else 1
@@ -253,9 +255,7 @@ def alu_start(p, r, table, uops, reads_at, written_at, i, t, banks, done_at):
                 seen = written_at[dst]
                 if reads == 2:
                     seen = max(seen, written_at[uops[u, 1] + src_offset])
-                f = max(
-                    max(g + GENERATE_TO_READ + reads - 1, f + max(reads, before)), seen + reads
-                )
+                f = max(max(g + GENERATE_TO_READ + reads - 1, f + max(reads, before)), seen + reads)
                 reads_at[slot] = f - reads + 1
                 w = f + READ_TO_WRITE + occupied - 1
                 written_at[dst] = w

@@ -1,8 +1,9 @@
 """The main loop: visits the cycles in which something can change, skips the others.
 
-In a visited cycle every unit looks at the state that the cycle began with and changes what the clock edge
-at its end changes in the RTL. If anything changed, the next cycle is visited too; else the earliest
-cycle in which time alone changes something. ``every_cycle`` visits them all: the result must be the same.
+In a visited cycle every unit looks at the state that the cycle began with and changes what the
+clock edge at its end changes in the RTL. If anything changed, the next cycle is visited too;
+else the earliest cycle in which time alone changes something. ``every_cycle`` visits them all:
+the result must be the same.
 """
 
 from __future__ import annotations
@@ -151,9 +152,7 @@ def fetch_step(p, r, table, queue, queue_at, queue_in, queue_out, beat_at, beat_
             queue[unit, slot] = i
             queue_at[unit, slot] = t + 1
             queue_in[unit] += 1
-            emptied = (
-                insns_per_beat == 1 or r.f_slot == insns_per_beat - 1 or i + 1 == p.insn_count
-            )
+            emptied = insns_per_beat == 1 or r.f_slot == insns_per_beat - 1 or i + 1 == p.insn_count
             r.f_slot = (r.f_slot + 1) % insns_per_beat
             r.f_index += 1
             changed = True
@@ -242,7 +241,9 @@ def generator_step(p, r, g, beats, granted):
 
 
 @jit
-def loader_generator(p, r, g, ld, table, base_ptr, elem_bytes, insns, accepted_at, beats, granted, t):
+def loader_generator(
+    p, r, g, ld, table, base_ptr, elem_bytes, insns, accepted_at, beats, granted, t
+):
     """A Loader's generator in cycle `t`; true if anything changed."""
     changed, free = generator_step(p, r, g, beats, granted)
     while ld.ahead_out < ld.accepted and is_empty(table, insns[ld.ahead_out % RING]):
@@ -384,12 +385,34 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
             g = gens[n]
             beats = beats0 if n == 0 else beats1
             receive(
-                p, r, loaders[n], table, regions, l_insn[n], l_at[n], l_done[n], depth, elem_beats,
-                t, g.addr, beats, g.beats == beats, ring_last,
+                p,
+                r,
+                loaders[n],
+                table,
+                regions,
+                l_insn[n],
+                l_at[n],
+                l_done[n],
+                depth,
+                elem_beats,
+                t,
+                g.addr,
+                beats,
+                g.beats == beats,
+                ring_last,
             )
         if fetch_step(
-            p, r, table, queue, queue_at, queue_in, queue_out, beat_at, beat_bad,
-            granted == CLIENT_FETCH, t,
+            p,
+            r,
+            table,
+            queue,
+            queue_at,
+            queue_in,
+            queue_out,
+            beat_at,
+            beat_bad,
+            granted == CLIENT_FETCH,
+            t,
         ):
             changed = True
         if r.f_beats_out < r.f_beats_in:
@@ -435,8 +458,18 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
             if at > t:
                 wake = min(wake, at)
         if loader_generator(
-            p, r, gens[1], load_loader, table, base_ptr, elem_bytes, l_insn[1], l_at[1], beats1,
-            granted == CLIENT_LOAD, t,
+            p,
+            r,
+            gens[1],
+            load_loader,
+            table,
+            base_ptr,
+            elem_bytes,
+            l_insn[1],
+            l_at[1],
+            beats1,
+            granted == CLIENT_LOAD,
+            t,
         ):
             changed = True
 
@@ -504,9 +537,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                     elif engine == LOADER and full0:
                         ready = False
                     if ready:
-                        if engine != NONE and hazard(
-                            r, table, i, engine, banks, scanned[k, 5], t
-                        ):
+                        if engine != NONE and hazard(r, table, i, engine, banks, scanned[k, 5], t):
                             hazard_stall = True
                             wake = min(wake, hazard_clears_at(r, t))
                         else:
@@ -525,14 +556,30 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                                 exec_gemm(state, table[i])
                             elif engine == ALU:
                                 alu_start(
-                                    p, r, table, state.uop, reads_at, written_at, i, t, banks,
+                                    p,
+                                    r,
+                                    table,
+                                    state.uop,
+                                    reads_at,
+                                    written_at,
+                                    i,
+                                    t,
+                                    banks,
                                     a_done,
                                 )
                                 exec_alu(state, table[i])
                             elif engine == LOADER:
                                 loader_accept(
-                                    p, r, compute_loader, table, l_insn[0], l_at[0], l_done[0],
-                                    depth, i, t,
+                                    p,
+                                    r,
+                                    compute_loader,
+                                    table,
+                                    l_insn[0],
+                                    l_at[0],
+                                    l_done[0],
+                                    depth,
+                                    i,
+                                    t,
                                 )
                                 exec_load(state, dram, table[i])
                                 loader_go, loader_go_banks = True, banks
@@ -561,8 +608,18 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
             if at > t:
                 wake = min(wake, at)
         if loader_generator(
-            p, r, gens[0], compute_loader, table, base_ptr, elem_bytes, l_insn[0], l_at[0], beats0,
-            granted == CLIENT_COMPUTE, t,
+            p,
+            r,
+            gens[0],
+            compute_loader,
+            table,
+            base_ptr,
+            elem_bytes,
+            l_insn[0],
+            l_at[0],
+            beats0,
+            granted == CLIENT_COMPUTE,
+            t,
         ):
             changed = True
 
@@ -621,8 +678,18 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                 while store_is_empty(table, storing, n):
                     n += 1
                 answer = grant_write(
-                    p, r, regions, w_at, w_aw, w_b, leave_at, storing[n % RING, 1] + 1, t,
-                    g.insn, g.addr, beats,
+                    p,
+                    r,
+                    regions,
+                    w_at,
+                    w_aw,
+                    w_b,
+                    leave_at,
+                    storing[n % RING, 1] + 1,
+                    t,
+                    g.insn,
+                    g.addr,
+                    beats,
                 )
                 r.st_answered = n
                 if last:

@@ -111,15 +111,15 @@ def execute(
     """
     count = len(insn)
     table = decode(cfg, insn)
-    p = _parameters(
-        cfg, dram, model, insn_count=count, insn_addr=insn_addr, watchdog=watchdog
-    )
+    p = _parameters(cfg, dram, model, insn_count=count, insn_addr=insn_addr, watchdog=watchdog)
     r = np.zeros(1, RUN)
     beats_per_insn = max(16 // cfg.bus_bytes, 1)
     insns_per_beat = max(cfg.bus_bytes // 16, 1)
     slot = insn_addr % cfg.bus_bytes // 16
     start = {
-        "f_left": count * beats_per_insn if insns_per_beat == 1 else -(-(slot + count) // insns_per_beat),
+        "f_left": count * beats_per_insn
+        if insns_per_beat == 1
+        else -(-(slot + count) // insns_per_beat),
         "f_addr": insn_addr // cfg.bus_bytes * cfg.bus_bytes,
         "f_free": int(p["fetch_buffer"]),
         "f_slot": slot,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
@@ -47,7 +50,7 @@ class Campaign:
     illegal_fraction : float
         Part of the programs into which a fault is put.
     jobs : int
-        Processes.
+        Processes beside this one; 0: run in this one, which a device that crashes takes down.
     out : Path
         Where programs are kept on which the devices disagree.
     shrink_seconds : float
@@ -61,7 +64,7 @@ class Campaign:
     programs: int
     seed: int = 0
     illegal_fraction: float = 0.1
-    jobs: int = 1
+    jobs: int = 0
     out: Path = Path("build/fuzz")
     shrink_seconds: float = 60.0
     strict_faults: bool = False
@@ -86,6 +89,11 @@ class Case:
     program: Program
     dram: DramModel
     illegal: IllegalProgram | None
+
+    @property
+    def kind(self) -> str:
+        """The fault's, or ``legal``."""
+        return "legal" if self.illegal is None else self.illegal.kind
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,34 +193,68 @@ def run(campaign: Campaign, progress: Callable[[Summary, int], None] | None = No
 
 
 def _parts(campaign: Campaign) -> Iterator[Summary]:
-    tasks = [(campaign, block) for block in campaign.blocks()]
-    if campaign.jobs <= 1:
-        yield from map(_run_block, tasks)
+    if campaign.jobs == 0:
+        for block in campaign.blocks():
+            yield _run_block(campaign, block)
         return
-    with multiprocessing.get_context("spawn").Pool(campaign.jobs) as pool:
-        yield from pool.imap(_run_block, tasks)
+    waiting = deque(campaign.blocks())
+    while waiting:
+        running: deque[tuple[range, Future[Summary]]] = deque()
+        with _executor(campaign.jobs) as pool:
+            try:
+                while waiting or running:
+                    while waiting and len(running) < 2 * campaign.jobs:
+                        block = waiting.popleft()
+                        running.append((block, pool.submit(_run_block, campaign, block)))
+                    block, future = running[0]
+                    part = future.result()
+                    running.popleft()
+                    yield part
+            except BrokenProcessPool:  # a device took a process down: seed by seed
+                waiting.extendleft(block for block, _ in reversed(running))
+                for seed in waiting.popleft():
+                    yield _run_alone(campaign, seed)
 
 
-def _run_block(task: tuple[Campaign, range]) -> Summary:
-    campaign, seeds = task
+def _executor(jobs: int) -> ProcessPoolExecutor:
+    return ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn"))
+
+
+def _run_alone(campaign: Campaign, seed: int) -> Summary:
+    """One seed in a process of its own, which may die."""
+    with _executor(1) as pool:
+        try:
+            return pool.submit(_run_block, campaign, range(seed, seed + 1)).result()
+        except BrokenProcessPool:
+            case = make_case(campaign.config_of(seed), seed, campaign.illegal_fraction)
+            part = Summary(next_seed=seed + 1)
+            _count(part, case)
+            part.failures.append(_save(campaign, case, case.program, ["the process died"]))
+            return part
+
+
+def _run_block(campaign: Campaign, seeds: range) -> Summary:
     part = Summary(next_seed=seeds.stop)
     for seed in seeds:
         case = make_case(campaign.config_of(seed), seed, campaign.illegal_fraction)
         devices = [d for d in campaign.devices if case.illegal is None or d != RACING]
         results = _results(case.program, case.dram, devices, case.seed)
         found = differences(results, case.illegal, strict_faults=campaign.strict_faults)
-        part.programs += 1
-        part.illegal += case.illegal is not None
-        part.insns += len(case.program.insn)
-        part.configs[case.config] = part.configs.get(case.config, 0) + 1
-        kind = "legal" if case.illegal is None else case.illegal.kind
-        part.kinds[kind] = part.kinds.get(kind, 0) + 1
+        _count(part, case)
         for name, result in results.items():
             if isinstance(result, RunOutcome) and result.cycles is not None:
                 part.cycles[name] = part.cycles.get(name, 0) + result.cycles
         if found:
             part.failures.append(_keep(campaign, case, found))
     return part
+
+
+def _count(part: Summary, case: Case) -> None:
+    part.programs += 1
+    part.illegal += case.illegal is not None
+    part.insns += len(case.program.insn)
+    part.configs[case.config] = part.configs.get(case.config, 0) + 1
+    part.kinds[case.kind] = part.kinds.get(case.kind, 0) + 1
 
 
 def _results(
@@ -239,11 +281,14 @@ def _keep(campaign: Campaign, case: Case, found: list[str]) -> Failure:
         )
         results = _results(program, case.dram, campaign.devices, case.seed)
         found = differences(results) or found
-    kind = "legal" if case.illegal is None else case.illegal.kind
+    return _save(campaign, case, program, found)
+
+
+def _save(campaign: Campaign, case: Case, program: Program, found: list[str]) -> Failure:
     note = {
         "seed": case.seed,
         "config": case.config,
-        "kind": kind,
+        "kind": case.kind,
         "dram": asdict(case.dram),
         "devices": list(campaign.devices),
         "differences": found[:DIFFERENCES_KEPT],
@@ -256,7 +301,7 @@ def _keep(campaign: Campaign, case: Case, found: list[str]) -> Failure:
     return Failure(
         config=case.config,
         seed=case.seed,
-        kind=kind,
+        kind=case.kind,
         insns=len(program.insn),
         path=str(path),
         differences=tuple(found[:DIFFERENCES_KEPT]),

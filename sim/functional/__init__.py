@@ -1,0 +1,1 @@
+"""The functional simulator: what a program does, without when."""

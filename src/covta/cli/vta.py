@@ -1,0 +1,130 @@
+"""``vta``: run, assemble, disassemble and look at programs."""
+
+from __future__ import annotations
+
+import json
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from covta.runtime.device import RunResult
+    from covta.runtime.program import Program
+
+__all__ = ["app"]
+
+MISMATCH, BAD_INPUT, FAULT = 1, 2, 3
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    no_args_is_help=True,
+    help="Programs for the Versatile Tensor Accelerator.",
+)
+
+
+class DeviceName(str, Enum):
+    """Devices by name."""
+
+    functional = "functional"
+    cycle = "cycle"
+    rtl = "rtl"
+
+
+@app.callback()
+def _root() -> None:
+    """Keep `run` a subcommand."""
+
+
+def _refuse(message: object) -> NoReturn:
+    typer.echo(f"vta: {message}", err=True)
+    raise typer.Exit(BAD_INPUT)
+
+
+def _load(file: Path, config: str | None) -> Program:
+    from dataclasses import replace
+
+    from covta.hw.params import ConfigError, load_config
+    from covta.runtime.program import Program, ProgramError
+
+    try:
+        program = Program.load(file)
+        if config is None:
+            return program
+        cfg = load_config(config)
+        if not cfg.isa_equal(program.config):
+            _refuse(
+                f"{file}: made for another machine than {config}: shapes, widths, buffers or"
+                " extensions differ"
+            )
+        return replace(program, config=cfg)
+    except (ProgramError, ConfigError) as error:
+        _refuse(error)
+
+
+@app.command()
+def run(
+    file: Annotated[Path, typer.Argument(help="A program, .npz.")],
+    on: Annotated[DeviceName, typer.Option("--on", help="Device.")] = DeviceName.functional,
+    latency: Annotated[int, typer.Option(help="DRAM latency in cycles.")] = 32,
+    beats_per_cycle: Annotated[float, typer.Option(help="DRAM rate, at most 1.")] = 1.0,
+    max_outstanding: Annotated[int, typer.Option(help="DRAM bursts in flight.")] = 16,
+    stall_seed: Annotated[int | None, typer.Option(help="Seed of random stalls.")] = None,
+    config: Annotated[str | None, typer.Option(help="Run on this machine instead.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    dump: Annotated[Path | None, typer.Option(help="Write memory after the run, .npz.")] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Timeline (cycle: Perfetto) or waveform (rtl: VCD).")
+    ] = None,
+) -> None:
+    """Run a program; exit 0: matched, 1: differs, 2: bad input, 3: the machine reported a fault."""
+    from rich.console import Console
+
+    from covta.runtime import report
+    from covta.runtime.device import DeviceError, open_device
+    from covta.sim.dram import DramModel
+
+    program = _load(file, config)
+    for option, path in (("--dump", dump), ("--trace", trace)):
+        if path is not None and not path.absolute().parent.is_dir():
+            _refuse(f"{option} {path}: no such folder")
+    try:
+        dram = DramModel(
+            latency_cycles=latency,
+            beats_per_cycle=beats_per_cycle,
+            max_outstanding=max_outstanding,
+            stall_seed=stall_seed,
+        )
+        device = open_device(on.value)
+        waveform = trace if on is DeviceName.rtl else None
+        if trace is not None and on is DeviceName.functional:
+            _refuse("--trace: the functional device has no time; use --on cycle or --on rtl")
+        result = device.run(program, dram, waveform=waveform)
+    except (ValueError, DeviceError) as error:
+        _refuse(error)
+    if dump is not None:
+        _dump(program, result, dump)
+    if trace is not None and result.trace is not None:
+        from covta.sim.timeline import write_timeline
+
+        write_timeline(program.config, program.insn, result.trace, trace)
+    if as_json:
+        typer.echo(json.dumps(report.as_json(program, result)))
+    else:
+        report.print_report(program, result, Console())
+    if result.fault is not None:
+        raise typer.Exit(FAULT)
+    if report.verdict(program, result) == "mismatch":
+        raise typer.Exit(MISMATCH)
+
+
+def _dump(program: Program, result: RunResult, path: Path) -> None:
+    import numpy as np
+
+    from covta.runtime.program import write_npz
+
+    arrays = {f"region_{k}": data for k, data in enumerate(result.memory)}
+    arrays["region_addr"] = np.array(program.region_addrs, np.uint64)
+    write_npz(path, arrays)
