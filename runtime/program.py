@@ -12,6 +12,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,7 @@ class Program:
                 )
             spans.append((addr, addr + len(data), k))
         spans.sort()
-        for (_, end, a), (begin, _, b) in zip(spans, spans[1:], strict=False):
+        for (_, end, a), (begin, _, b) in pairwise(spans):
             if begin < end:
                 raise ProgramError(f"region_{b}: must not overlap region_{a}, begins at {begin:#x}")
         for k, expected in enumerate(self.expected):

@@ -6,12 +6,11 @@ from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
-from covta.hw.rtl.alu import AluEngine
-from covta.hw.rtl.loader import Loader
 
 from covta.hw.faults import FaultCause
 from covta.hw.isa import MemoryType, Opcode, isa
 from covta.hw.params import Config
+from covta.hw.rtl.alu import AluEngine
 from covta.hw.rtl.gemm import GemmEngine
 from covta.hw.rtl.interfaces import (
     FAULT_LAYOUT,
@@ -21,6 +20,7 @@ from covta.hw.rtl.interfaces import (
     ReadClient,
     layout_of,
 )
+from covta.hw.rtl.loader import Loader
 from covta.hw.rtl.scan import Scan, scanned_layout
 from covta.hw.rtl.scratchpads import AccScratchpad, UopScratchpad
 

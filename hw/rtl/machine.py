@@ -5,20 +5,20 @@ from __future__ import annotations
 from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
-from covta.hw.counters import COUNTERS
-from covta.hw.rtl.fetch import Fetch
-from covta.hw.rtl.load_unit import LoadUnit
-from covta.hw.rtl.read_engine import ReadEngine
-from covta.hw.rtl.registers import ControlRegisters
-from covta.hw.rtl.store_unit import StoreUnit
-from covta.hw.rtl.write_engine import WriteEngine
 
+from covta.hw.counters import COUNTERS
 from covta.hw.faults import FaultCause
 from covta.hw.params import Config
 from covta.hw.rtl.compute import ComputeUnit
+from covta.hw.rtl.fetch import Fetch
 from covta.hw.rtl.interfaces import FAULT_LAYOUT, INDEX_BITS, AxiRead, AxiWrite
+from covta.hw.rtl.load_unit import LoadUnit
+from covta.hw.rtl.read_engine import ReadEngine
+from covta.hw.rtl.registers import ControlRegisters
 from covta.hw.rtl.scratchpads import SliceScratchpad
+from covta.hw.rtl.store_unit import StoreUnit
 from covta.hw.rtl.tokens import TokenCounter
+from covta.hw.rtl.write_engine import WriteEngine
 
 FETCH_CLIENT, COMPUTE_CLIENT, LOAD_CLIENT = range(3)
 """Clients of the read engine in order of priority."""

@@ -1,5 +1,4 @@
-"""Timing of the compute unit: scan, dispatch, the ALU's schedule, retirement. Mirrors
-``hw/rtl``."""
+"""Timing of the compute unit: scan, dispatch, the ALU's schedule. Mirrors ``hw/rtl``."""
 
 from __future__ import annotations
 
@@ -14,7 +13,6 @@ from covta.sim.cycle.memory import (
     Y_SIZE,
     is_empty,
     progress,
-    report,
     x_total,
 )
 from covta.sim.cycle.state import NEVER, RING
@@ -321,9 +319,3 @@ def hazard_clears_at(r, t):
         if at > t:
             soonest = min(soonest, at)
     return soonest
-
-
-@jit
-def fault_at_dispatch(r, insn, cause, t):
-    """A fault that scan found is reported when the instruction's turn comes."""
-    report(r, t, cause, insn, 2)

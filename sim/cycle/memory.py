@@ -1,8 +1,8 @@
 """Timing of the memory side: bursts, the read and write engines, Receivers, the store path.
 
 Mirrors ``hw/rtl``: `burst_generator`, `read_engine`, `receiver`, `loader`, `write_engine`,
-`store_unit`. What follows from a burst once it is granted (its beats, what they write, the
-response) depends on nothing that comes later, so it is computed at the grant.
+`store_unit`. What follows from a burst once it is granted (its beats, what they write, the response)
+depends on nothing that comes later, so it is computed at the grant.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ UOP_TYPE = 0
 
 @jit
 def report(r, at, cause, insn, rank):
-    """Remember a fault that is valid from cycle `at` on; the first one wins, then the lowest
-    rank.""" if at < r.fault_at or (at == r.fault_at and rank < r.fault_rank):
+    """Remember a fault valid from cycle `at` on; the first wins, then the lowest rank."""
+    if at < r.fault_at or (at == r.fault_at and rank < r.fault_rank):
         r.fault_at = at
         r.fault_cause = cause
         r.fault_insn = insn
@@ -129,8 +129,10 @@ def take_row(p, g):
 # ---- reading -----------------------------------------------------------------------------------
 @jit
 def grant_read(p, r, ring_last, t):
-    """A burst enters the AR register at the end of cycle `t`; returns when its first beat is
-    due.""" k = r.read_grants accept = t + 1 if k >= p.dram_limit:
+    """A burst enters the AR register at the end of cycle `t`; when its first beat is due."""
+    k = r.read_grants
+    accept = t + 1
+    if k >= p.dram_limit:
         accept = max(accept, ring_last[(k - p.dram_limit) % RING] + 1)
     accept = not_stalled(p, AR, accept)
     r.ar_free_at = accept

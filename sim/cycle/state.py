@@ -1,8 +1,8 @@
 """What the cycle simulator keeps: records whose fields kernels read and write by name.
 
-Times are cycles since the launch. ``NEVER`` is a time that is not known to come. A field that
-ends in ``_at`` or ``_last`` is a time, one in ``_in`` or ``_out`` counts entries put into or
-taken from a ring.
+Times are cycles since the launch. ``NEVER`` is a time that is not known to come. A field that ends
+in ``_at`` or ``_last`` is a time, one in ``_in`` or ``_out`` counts entries put into or taken from a
+ring.
 """
 
 from __future__ import annotations
@@ -44,16 +44,23 @@ LOADER = _record(
 
 RUN = _record(
     """now
-    read_grants ar_free_at r_free_at r_credit r_credit_at write_grants aw_last w_last w_before
-    b_last w_free_at w_credit w_credit_at f_left f_asked f_addr f_free f_request f_request_addr
-    f_request_beats f_beats_in f_beats_out f_full f_error f_part f_slot f_index s_state s_insn
-    s_taken_at s_left s_counted_at s_uops_at s_verdict_at s_cause s_banks s_empty s_uop_end
-    uop_pending q_in q_out r_in r_out m_start m_last m_banks m_drain_last m_drain_banks m_uop_bgn
-    m_uop_end m_done_in m_done_out a_g a_f a_occupied a_count a_ready_at a_busy_last a_banks
-    a_hold_from a_hold_last a_done_in a_done_out loader_banks l_retired retired_at st_raw
-    st_checked st_dispatched st_retired st_answered st_elems st_part st_elem_at st_read_last
-    st_leave_last finished last_progress fault_at fault_cause fault_insn fault_rank gemm_busy
-    alu_busy fetch_beats compute_token_stall compute_hazard_stall load_token_stall
-    store_token_stall store_busy write_beats"""
+    read_grants ar_free_at
+    r_free_at r_credit r_credit_at
+    write_grants aw_last w_last w_before b_last
+    w_free_at w_credit w_credit_at
+    f_left f_asked f_addr f_free f_request f_request_addr f_request_beats
+    f_beats_in f_beats_out f_full f_error f_part f_slot f_index
+    s_state s_insn s_taken_at s_left s_counted_at s_uops_at s_verdict_at
+    s_cause s_banks s_empty s_uop_end uop_pending
+    q_in q_out r_in r_out
+    m_start m_last m_banks m_drain_last m_drain_banks m_uop_bgn m_uop_end m_done_in m_done_out
+    a_g a_f a_occupied a_count
+    a_ready_at a_busy_last a_banks a_hold_from a_hold_last a_done_in a_done_out
+    loader_banks l_retired retired_at
+    st_raw st_checked st_dispatched st_retired st_answered
+    st_elems st_part st_elem_at st_read_last st_leave_last
+    finished last_progress fault_at fault_cause fault_insn fault_rank
+    gemm_busy alu_busy fetch_beats compute_token_stall compute_hazard_stall
+    load_token_stall store_token_stall store_busy write_beats"""
 )
 """Everything else."""

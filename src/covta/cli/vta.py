@@ -128,3 +128,107 @@ def _dump(program: Program, result: RunResult, path: Path) -> None:
     arrays = {f"region_{k}": data for k, data in enumerate(result.memory)}
     arrays["region_addr"] = np.array(program.region_addrs, np.uint64)
     write_npz(path, arrays)
+
+
+@app.command()
+def disasm(
+    file: Annotated[Path, typer.Argument(help="A program, .npz.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", help="Write here, not to the screen.")
+    ] = None,
+) -> None:
+    """Print a program's instructions as text."""
+    from covta.hw.assembler import disassemble
+
+    program = _load(file, None)
+    text = disassemble(program.config, program.insn)
+    if output is None:
+        typer.echo(text, nl=False)
+    else:
+        _write_text(output, text)
+
+
+@app.command()
+def asm(
+    source: Annotated[Path, typer.Argument(help="Text of instructions.")],
+    output: Annotated[Path, typer.Option("-o", help="The program to write, .npz.")],
+    config: Annotated[str, typer.Option(help="The machine.")] = "edge",
+    like: Annotated[
+        Path | None, typer.Option(help="Take regions, base pointers and tokens from this program.")
+    ] = None,
+    insn_addr: Annotated[int, typer.Option(help="Byte address of the stream.")] = 0,
+) -> None:
+    """Assemble text to a program; with --like, around another program's memory."""
+    from dataclasses import replace
+
+    from covta.hw.assembler import AssemblerError, assemble
+    from covta.hw.params import ConfigError, load_config
+    from covta.runtime.program import Program, ProgramError
+
+    try:
+        text = source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        _refuse(f"{source}: cannot be read: {error}")
+    if not output.absolute().parent.is_dir():
+        _refuse(f"-o {output}: no such folder")
+    try:
+        base = None if like is None else Program.load(like)
+        cfg = load_config(config) if base is None else base.config
+        insn = assemble(cfg, text, str(source))
+        if base is None:
+            program = Program(config=cfg, insn=insn, insn_addr=insn_addr)
+        else:
+            program = _with_stream(base, insn)
+        replace(program).save(output)
+    except (AssemblerError, ConfigError, ProgramError) as error:
+        _refuse(error)
+
+
+def _with_stream(base: Program, insn: object) -> Program:
+    """Another stream in a program's memory: the region that held the old one is replaced."""
+    from dataclasses import replace
+
+    import numpy as np
+
+    stream = np.ascontiguousarray(insn, np.uint8)
+    keep = [
+        k
+        for k, (addr, data) in enumerate(zip(base.region_addrs, base.regions, strict=True))
+        if not addr <= base.insn_addr < addr + len(data)
+    ]
+    if np.array_equal(stream, base.insn):
+        return replace(base, insn=stream)
+    return replace(
+        base,
+        insn=stream,
+        region_addrs=tuple(base.region_addrs[k] for k in keep),
+        regions=tuple(base.regions[k] for k in keep),
+        expected=tuple(base.expected[k] for k in keep) if base.expected else (),
+    )
+
+
+@app.command()
+def info(file: Annotated[Path, typer.Argument(help="A program, .npz.")]) -> None:
+    """Print what a program holds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    program = _load(file, None)
+    table = Table(title=str(program.meta.get("name", file.name)))
+    table.add_column("region", justify="right")
+    table.add_column("address", justify="right")
+    table.add_column("bytes", justify="right")
+    table.add_column("expected")
+    for k, (addr, data) in enumerate(zip(program.region_addrs, program.regions, strict=True)):
+        known = bool(program.expected) and program.expected[k] is not None
+        table.add_row(str(k), f"{addr:#x}", f"{len(data):,}", "yes" if known else "-")
+    console = Console()
+    console.print(table)
+    console.print(f"machine {program.config.name}, {len(program.insn)} instructions")
+    console.print(f"stream at {program.insn_addr:#x}, tokens {program.initial_tokens}")
+
+
+def _write_text(path: Path, text: str) -> None:
+    if not path.absolute().parent.is_dir():
+        _refuse(f"{path}: no such folder")
+    path.write_text(text, encoding="utf-8")
