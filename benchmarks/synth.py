@@ -32,22 +32,28 @@ TOP = "vta"
 RESOURCES = ("LUT", "FF", "DSP", "BRAM", "carry", "LUT RAM")
 
 
+def _safely(command: str) -> tuple[str, ...]:
+    """Split buses before ABC9, which else may stop on two wires of one name."""
+    return f"{command} -run :map_luts", "splitnets", f"{command} -run map_luts:"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """How one FPGA family is synthesised and its cells counted.
 
     Parameters
     ----------
-    flat, hierarchical : str
-        Yosys commands for totals and for the breakdown.
+    flat, hierarchical : tuple of str
+        Yosys commands for totals and for the breakdown; the latter keeps modules apart and maps with
+        plain ABC, which is quick and near enough to see where the LUTs go.
     cells : dict of str to str
         Pattern of cell types for each resource.
     public_rtl : dict of str to int
         The public Chisel VTA (2021, pipelined, default configuration, 64-bit bus).
     """
 
-    flat: str
-    hierarchical: str
+    flat: tuple[str, ...]
+    hierarchical: tuple[str, ...]
     cells: dict[str, str]
     public_rtl: dict[str, int]
 
@@ -63,10 +69,14 @@ class Family:
 
 FAMILIES = {
     "xc7": Family(
-        flat="synth_xilinx -family xc7 -flatten -noiopad -top vta",
-        hierarchical="synth_xilinx -family xc7 -noiopad -top vta",
+        flat=_safely("synth_xilinx -family xc7 -flatten -noiopad -top vta"),
+        hierarchical=(
+            "synth_xilinx -family xc7 -noiopad -top vta -run :map_luts",
+            "abc -luts 2:2,3,6:5,10,20",
+            "opt_clean",
+        ),
         cells={
-            "LUT": r"LUT[1-6]",
+            "LUT": r"LUT[1-6]|\$lut",
             "FF": r"FD[A-Z]*E?",
             "DSP": r"DSP48E1",
             "BRAM": r"RAMB(18|36)E1",
@@ -76,10 +86,14 @@ FAMILIES = {
         public_rtl={"LUT": 15_041, "FF": 6_458, "DSP": 256, "BRAM": 122, "LUT RAM": 49},
     ),
     "ecp5": Family(
-        flat="synth_ecp5 -top vta",
-        hierarchical="synth_ecp5 -noflatten -top vta",
+        flat=_safely("synth_ecp5 -top vta"),
+        hierarchical=(
+            "synth_ecp5 -noflatten -top vta -run :map_luts",
+            "abc -lut 4:7",
+            "opt_clean",
+        ),
         cells={
-            "LUT": r"LUT4",
+            "LUT": r"LUT4|\$lut",
             "FF": r"TRELLIS_FF",
             "DSP": r"MULT18X18D",
             "BRAM": r"DP16KD",
@@ -109,15 +123,10 @@ UNITS: dict[str, Callable[[Config], wiring.Component]] = {
 }
 
 
-def _safely(command: str) -> tuple[str, ...]:
-    """Split buses before ABC9, which else may stop on two wires of one name."""
-    return f"{command} -run :map_luts", "splitnets", f"{command} -run map_luts:"
-
-
-def _stat(work: Path, command: str, name: str) -> dict[str, Counter[str]]:
+def _stat(work: Path, commands: tuple[str, ...], name: str) -> dict[str, Counter[str]]:
     """Cells by type of every module after synthesis."""
     log = run_yosys(
-        ("read_verilog design.v", *_safely(command), f"tee -q -o {name}.stat stat -json"), cwd=work
+        ("read_verilog design.v", *commands, f"tee -q -o {name}.stat stat -json"), cwd=work
     )
     (work / f"{name}.log").write_text(log, encoding="utf-8")
     table = json.loads((work / f"{name}.stat").read_text(encoding="utf-8"))

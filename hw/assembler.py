@@ -1,7 +1,7 @@
 """Text for programs' instructions: one a line, ``OPCODE field=value …``, and back.
 
-Fields that are zero are left out. Dependence flags are written by their names alone. Memory types and ALU
-opcodes are written by name. ``#`` begins a comment. Assembling what was disassembled gives the same
+Fields that are zero are left out. Dependence flags are written by their names alone, memory types
+and ALU opcodes by name. ``#`` begins a comment. Assembling what was disassembled gives the same
 bytes, for legal and illegal instructions alike: words that are no instruction become ``.word``.
 """
 

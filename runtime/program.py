@@ -147,8 +147,8 @@ class Program:
                     data[begin - addr : begin - addr + size], self.insn.ravel()
                 ):
                     raise ProgramError(
-                        f"insn_addr: the stream at {begin:#x} must lie whole in region_{k} and equal"
-                        " its bytes"
+                        f"insn_addr: the stream at {begin:#x} must lie whole in region_{k} and"
+                        " equal its bytes"
                     )
 
     # ---- memory ----------------------------------------------------------------------------
@@ -189,6 +189,9 @@ class Program:
             If it is missing, truncated, foreign or contradictory.
         """
         try:
+            with Path(path).open("rb") as raw:
+                if raw.read(2) != b"PK":
+                    raise ProgramError(f"{path}: no program, not an .npz file")
             with np.load(path, allow_pickle=False) as file:
                 if not isinstance(file, np.lib.npyio.NpzFile):
                     raise ProgramError(f"{path}: no program, a single array")

@@ -24,7 +24,8 @@ def first_difference(program: Program, result: RunResult) -> str | None:
         count = int(np.count_nonzero(expected != got))
         return (
             f"region_{k} byte {at} (address {program.region_addrs[k] + at:#x}): expected"
-            f" {int(expected[at]):#04x}, got {int(got[at]):#04x}; {count} of {len(got)} bytes differ"
+            f" {int(expected[at]):#04x}, got {int(got[at]):#04x};"
+            f" {count} of {len(got)} bytes differ"
         )
     return None
 

@@ -1,9 +1,9 @@
 """The main loop: visits the cycles in which something can change, skips the others.
 
-In a visited cycle every unit looks at the state that the cycle began with and changes what the clock
-edge at its end changes in the RTL. If anything changed, the next cycle is visited too; else the
-earliest cycle in which time alone changes something. ``every_cycle`` visits them all: the result must
-be the same.
+In a visited cycle every unit looks at the state that the cycle began with and changes what the
+clock edge at its end changes in the RTL. If anything changed, the next cycle is visited too; else
+the earliest cycle in which time alone changes something. ``every_cycle`` visits them all: the
+result must be the same.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Timing of the memory side: bursts, the read and write engines, Receivers, the store path.
 
 Mirrors ``hw/rtl``: `burst_generator`, `read_engine`, `receiver`, `loader`, `write_engine`,
-`store_unit`. What follows from a burst once it is granted (its beats, what they write, the response)
-depends on nothing that comes later, so it is computed at the grant.
+`store_unit`. What follows from a burst once it is granted (its beats, what they write, the
+response) depends on nothing that comes later, so it is computed at the grant.
 """
 
 from __future__ import annotations

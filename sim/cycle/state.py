@@ -1,8 +1,8 @@
 """What the cycle simulator keeps: records whose fields kernels read and write by name.
 
 Times are cycles since the launch. ``NEVER`` is a time that is not known to come. A field that ends
-in ``_at`` or ``_last`` is a time, one in ``_in`` or ``_out`` counts entries put into or taken from a
-ring.
+in ``_at`` or ``_last`` is a time, one in ``_in`` or ``_out`` counts entries put into or taken from
+a ring.
 """
 
 from __future__ import annotations

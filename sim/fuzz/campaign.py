@@ -56,7 +56,7 @@ class Campaign:
     shrink_seconds : float
         At most so long for each of them.
     strict_faults : bool
-        Compare cycles, counters and bytes after a fault too.
+        Compare counters and bytes after a fault too, not only cycles.
     """
 
     configs: tuple[str, ...]

@@ -47,7 +47,7 @@ def differences(
     illegal : IllegalProgram or None
         What must be reported, if the program has a fault.
     strict_faults : bool
-        Compare bytes, cycles and counters of the timed devices after a fault too.
+        Compare bytes and counters of the timed devices after a fault too.
     """
     good: dict[str, RunOutcome] = {}
     wrong = []
@@ -88,10 +88,10 @@ def _timing(a: RunOutcome, b: RunOutcome, *, strict: bool) -> list[str]:
     faulty = bool(a.cause or b.cause)
     if _describe(a) != _describe(b):
         wrong.append(f"fault of {first}: {_describe(a)}, of {second}: {_describe(b)}")
-    if faulty and not strict:
-        return wrong
     if a.cycles != b.cycles:
         wrong.append(f"cycles: {first} {a.cycles}, {second} {b.cycles}")
+    if faulty and not strict:
+        return wrong
     for name in sorted({*a.counters, *b.counters}):
         left, right = a.counters.get(name), b.counters.get(name)
         if left != right:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -25,7 +25,7 @@ app = typer.Typer(
 )
 
 
-class DeviceName(str, Enum):
+class DeviceName(StrEnum):
     """Devices by name."""
 
     functional = "functional"
