@@ -8,8 +8,10 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -189,22 +191,7 @@ class Program:
             If it is missing, truncated, foreign or contradictory.
         """
         try:
-            with Path(path).open("rb") as raw:
-                if raw.read(2) != b"PK":
-                    raise ProgramError(f"{path}: no program, not an .npz file")
-            with np.load(path, allow_pickle=False) as file:
-                if not isinstance(file, np.lib.npyio.NpzFile):
-                    raise ProgramError(f"{path}: no program, a single array")
-                arrays = {name: file[name] for name in file.files}
-        except ProgramError:
-            raise
-        except FileNotFoundError:
-            raise ProgramError(f"{path}: no such file") from None
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
-            detail = " ".join(str(error).split()) or type(error).__name__
-            raise ProgramError(f"{path}: no program, or a truncated one: {detail}") from None
-        try:
-            return cls._from_arrays(arrays)
+            return cls._from_arrays(_read_npz(Path(path)))
         except (ProgramError, ConfigError) as error:
             raise ProgramError(f"{path}: {error}") from None
 
@@ -253,6 +240,72 @@ class Program:
             meta=meta,
             **optional,
         )
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ProgramError(message)
+
+
+_UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    KeyError,
+    TypeError,
+    IndexError,
+    OverflowError,
+    MemoryError,
+    SyntaxError,
+    NotImplementedError,
+    RuntimeError,
+    RecursionError,
+    AttributeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What the zip and npy readers of the standard library and NumPy raise on foreign bytes."""
+
+
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for info in archive.infolist():
+                _require(
+                    re.fullmatch(r"[a-z_0-9]+\.npy", info.filename) is not None,
+                    f"unknown member {info.filename!r}",
+                )
+                key = info.filename.removesuffix(".npy")
+                _require(key not in arrays, f"the key {key} repeats")
+                arrays[key] = _read_npy(key, archive.read(info))
+    except ProgramError:
+        raise
+    except FileNotFoundError:
+        raise ProgramError("no such file") from None
+    except _UNREADABLE as error:
+        detail = " ".join(str(error).split()) or type(error).__name__
+        raise ProgramError(f"not a program file: {detail}") from None
+    return arrays
+
+
+def _read_npy(key: str, data: bytes) -> np.ndarray:
+    """Read one member; the header's size is checked before anything is allocated."""
+    stream = io.BytesIO(data)
+    version = np.lib.format.read_magic(stream)
+    _require(version == (1, 0), f"{key}: npy version {version} is not supported")
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    _require(not dtype.hasobject, f"{key} holds Python objects")
+    count = 1
+    for size in shape:
+        count *= size
+    body = data[stream.tell() :]
+    _require(
+        len(body) == count * dtype.itemsize,
+        f"{key} must hold {count * dtype.itemsize} bytes, got {len(body)}",
+    )
+    array = np.frombuffer(body, dtype) if count and dtype.itemsize else np.zeros(count, dtype)
+    return array.reshape(shape, order="F" if fortran else "C")
 
 
 def _present(arrays: Mapping[str, np.ndarray], name: str) -> np.ndarray:
