@@ -44,7 +44,7 @@ class Family:
     Parameters
     ----------
     flat, hierarchical : tuple of str
-        Yosys commands for totals and for the breakdown; the latter keeps modules apart and maps with
+        Yosys commands for totals and for the breakdown, which keeps modules apart and maps with
         plain ABC, which is quick and near enough to see where the LUTs go.
     cells : dict of str to str
         Pattern of cell types for each resource.
