@@ -1,0 +1,687 @@
+"""A 2-D convolution written for the machine by hand, at the speed of its multiplier array.
+
+``y = clip((conv(x, w) + bias) >> shift)`` in int8, with int32 sums. The work is cut into *tiles* (some rows of some
+output channels), whose sums lie in one half of acc each, in turn; the other half is meanwhile requantised, stored and
+zeroed, in the shadow of the multiplications. A tile is summed in *stages*, each over some input channels, whose
+inputs and weights are loaded ahead into two scratchpads used as rings. What is still there is not loaded again.
+
+Three things keep the array from waiting:
+
+- *A short start.* The first tile needs few weights, and its first stage is loaded piece by piece.
+- *ALU instructions only where they cannot block.* The compute unit starts instructions in order, so one that
+  has to wait holds up the GEMM behind it. `Shadow` releases an ALU instruction only behind a GEMM long enough.
+- *A short end.* The last tiles get smaller and smaller: only what follows the last GEMM costs time.
+
+With `skip_padding` a kernel tap is applied only where it meets the image, so multiplications by padding
+are not done at all, and no padding is stored in inp. Without, all of them are, as on other machines.
+
+Run it: ``python examples/conv2d.py C8 --on cycle``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from common import run_example
+from reference import conv2d, requantize
+
+from covta.hw.isa import AluOp, MemoryType
+from covta.hw.params import Config
+from covta.runtime.builder import Buffer, Builder, BuildError, Loop
+from covta.runtime.layout import tile_activation, tile_bias, tile_kernel
+from covta.runtime.program import Program
+
+__all__ = ["LAYERS", "Conv2d", "Epilogue", "Layer", "Tiling", "build_layer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """A square convolution: image size, channels, kernel, stride, padding.
+
+    `times` is how often ResNet-18 has it.
+    """
+
+    size: int
+    inputs: int
+    outputs: int
+    kernel: int = 3
+    stride: int = 1
+    pad: int = 1
+    times: int = 1
+
+    @property
+    def out_size(self) -> int:
+        """Rows and columns of the output."""
+        return (self.size + 2 * self.pad - self.kernel) // self.stride + 1
+
+    def macs(self, images: int = 1) -> int:
+        """Multiply-accumulates, those with padding among them."""
+        return images * self.out_size**2 * self.outputs * self.inputs * self.kernel**2
+
+
+LAYERS = {
+    "C2": Layer(size=56, inputs=64, outputs=64, times=4),
+    "C3": Layer(size=56, inputs=64, outputs=128, stride=2),
+    "C4": Layer(size=56, inputs=64, outputs=128, kernel=1, stride=2, pad=0),
+    "C5": Layer(size=28, inputs=128, outputs=128, times=3),
+    "C6": Layer(size=28, inputs=128, outputs=256, stride=2),
+    "C7": Layer(size=28, inputs=128, outputs=256, kernel=1, stride=2, pad=0),
+    "C8": Layer(size=14, inputs=256, outputs=256, times=3),
+    "C9": Layer(size=14, inputs=256, outputs=512, stride=2),
+    "C10": Layer(size=14, inputs=256, outputs=512, kernel=1, stride=2, pad=0),
+    "C11": Layer(size=7, inputs=512, outputs=512, times=3),
+}
+"""ResNet-18's convolutions at 224 x 224 but the first, whose 3 input channels do not fill the lanes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Epilogue:
+    """What happens to the sums: ``clip((acc + bias) >> shift)``.
+
+    Parameters
+    ----------
+    shift : int
+    relu : bool
+        Clip below at 0.
+    rounding : bool
+        Add half of the last place before the shift.
+    use_rqt : bool
+        One RQT instruction (extension *requantize*) for shift and clip; it rounds.
+    """
+
+    shift: int = 8
+    relu: bool = True
+    rounding: bool = False
+    use_rqt: bool = False
+
+    def __post_init__(self) -> None:
+        if self.use_rqt and not self.rounding:
+            raise BuildError("rounding must be True with use_rqt (RQT rounds), got False")
+        if not 0 <= self.shift <= 31:
+            raise BuildError(f"shift must be from 0 to 31, got {self.shift}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """Output rows, output channel blocks of a tile; input channel blocks of a stage."""
+
+    rows: int
+    co: int
+    ci: int
+
+    @classmethod
+    def choose(cls, cfg: Config, layer: Layer, *, bias: bool, skip_padding: bool) -> Tiling:
+        """The largest tile that half of acc holds, and stages that fit at least twice into inp and wgt."""
+        ci_blocks, co_blocks = (
+            math.ceil(layer.inputs / cfg.block_in),
+            math.ceil(layer.outputs / cfg.block_out),
+        )
+        room = cfg.acc_depth // 2 - (co_blocks if bias else 0)
+        width = layer.size + (0 if skip_padding else 2 * layer.pad)
+        taps = layer.kernel**2
+        rows = min(layer.out_size, max(1, room // layer.out_size))
+        while rows > 1:
+            plane = ((rows - 1) * layer.stride + layer.kernel) * width
+            if 3 * plane <= cfg.inp_depth:
+                break
+            rows -= 1
+        rows = math.ceil(layer.out_size / math.ceil(layer.out_size / rows))
+        plane = min(
+            (rows - 1) * layer.stride + layer.kernel, layer.size if skip_padding else 1 << 30
+        )
+        plane *= width
+        co = max(1, min(co_blocks // 2 or 1, room // (rows * layer.out_size), 8))
+        ci = 1
+        while (
+            2 * ci <= min(ci_blocks, 4)
+            and 3 * 2 * ci * plane <= cfg.inp_depth
+            and 3 * 2 * ci * co * taps <= cfg.wgt_depth
+        ):
+            ci *= 2
+        if plane > cfg.inp_depth or co * ci * taps > cfg.wgt_depth or rows * layer.out_size > room:
+            raise BuildError(
+                f"a tile of one row must fit the scratchpads of {cfg.name}, got {plane} of"
+                f" {cfg.inp_depth} inp, {co * ci * taps} of {cfg.wgt_depth} wgt elements"
+            )
+        return cls(rows=rows, co=co, ci=ci)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """Output rows and output channel blocks whose sums are in acc together."""
+
+    image: int
+    row: int
+    rows: int
+    co: int
+    cos: int
+
+
+class Ring:
+    """A scratchpad as a ring of units, each known by a key while it lasts.
+
+    Parameters
+    ----------
+    depth : int
+        Elements that the ring uses.
+    """
+
+    def __init__(self, depth: int) -> None:
+        self.depth = depth
+        self.where: dict[tuple, int] = {}
+        self._size: dict[tuple, int] = {}
+        self._next = 0
+
+    def claim(self, keys: list[tuple], unit: int) -> list[tuple]:
+        """Make room for those of `keys` that are not there; returns them, side by side from the
+        first on. All of `keys` are there afterwards."""
+        missing = [k for k in keys if k not in self.where]
+        if missing:
+            self._put(missing, unit)
+            if any(k not in self.where for k in keys):  # a unit still needed was overwritten
+                missing = list(keys)
+                self._put(missing, unit)
+        return missing
+
+    def _put(self, keys: list[tuple], unit: int) -> None:
+        size = unit * len(keys)
+        assert size <= self.depth
+        if self._next + size > self.depth:
+            self._next = 0
+        begin, end = self._next, self._next + size
+        for key, at in list(self.where.items()):
+            if at < end and begin < at + self._size[key]:
+                del self.where[key]
+        for k, key in enumerate(keys):
+            self.where[key], self._size[key] = begin + k * unit, unit
+        self._next = end
+
+
+@dataclass(kw_only=True)
+class Shadow:
+    """ALU work, stores and bias loads that wait for their turn beside the GEMMs.
+
+    Time is counted in GEMM cycles. An entry is emitted once it would start while the GEMM before it runs.
+    """
+
+    clock: int = 0
+    free_at: int = 0
+    queue: deque[tuple[int, int, int, Callable[[], None]]] = field(default_factory=deque)
+
+    MARGIN = 24
+
+    def add(self, emit: Callable[[], None], *, cost: int, half: int, ready_at: int = 0) -> None:
+        """Queue `emit`, which keeps the ALU `cost` cycles, not before `ready_at`."""
+        self.queue.append((ready_at, cost, half, emit))
+
+    def after_gemm(self, cycles: int) -> None:
+        """A GEMM of `cycles` was emitted: let through what may start during it."""
+        begin, self.clock = self.clock, self.clock + cycles
+        while self.queue:
+            ready_at, cost, _, emit = self.queue[0]
+            start = max(begin, self.free_at, ready_at)
+            if start > self.clock - self.MARGIN:
+                return
+            self.queue.popleft()
+            emit()
+            self.free_at = start + cost
+
+    def drain(self, half: int | None = None) -> None:
+        """Emit everything up to the last entry of `half` (of all), whether it blocks or not."""
+        last = max((k for k, e in enumerate(self.queue) if half in (None, e[2])), default=-1)
+        for _ in range(last + 1):
+            _, cost, _, emit = self.queue.popleft()
+            emit()
+            self.free_at = max(self.free_at, self.clock) + cost
+
+
+STORE_LATENCY_CYCLES = 160
+"""What a store may take beside its beats, as the schedule assumes."""
+
+
+class Conv2d:
+    """Emits one convolution into a `Builder`.
+
+    Parameters
+    ----------
+    b : Builder
+        With ``sync="auto"``.
+    x : Buffer
+        INP, ``(N/batch, C/block_in, H, W)`` elements.
+    w : Buffer
+        WGT, ``(O/block_out, C/block_in, KH * KW)`` elements.
+    y : Buffer
+        OUT, ``(N/batch, O/block_out, OH, OW)`` elements.
+    bias : Buffer or None
+        ACC, ``(O/block_out,)`` elements.
+    layer : Layer
+    epilogue : Epilogue
+    tiling : Tiling
+    skip_padding : bool
+    """
+
+    def __init__(
+        self,
+        b: Builder,
+        x: Buffer,
+        w: Buffer,
+        y: Buffer,
+        bias: Buffer | None,
+        *,
+        layer: Layer,
+        epilogue: Epilogue,
+        tiling: Tiling,
+        skip_padding: bool,
+    ) -> None:
+        self.b, self.x, self.w, self.y, self.bias = b, x, w, y, bias
+        self.layer, self.epilogue, self.tiling = layer, epilogue, tiling
+        self.skip_padding = skip_padding
+        cfg = b.cfg
+        self.cfg = cfg
+        self.taps = layer.kernel**2
+        self.images, self.ci_blocks = x.shape[0], x.shape[1]
+        self.co_blocks, self.out = y.shape[1], layer.out_size
+        self.width = layer.size + (0 if skip_padding else 2 * layer.pad)
+        bias_elems = self.co_blocks if bias else 0
+        self.halves = b.acc.halves()
+        self.bias_at = [half.base for half in self.halves]
+        self.sums_at = [half.base + bias_elems for half in self.halves]
+        self.clean = [0, 0]  # elements of each half that hold clipped values
+        self.inp, self.wgt = Ring(cfg.inp_depth), Ring(cfg.wgt_depth)
+        self.shadow = Shadow()
+
+    # ---- cutting ---------------------------------------------------------------------------
+    def tiles(self) -> list[Tile]:
+        """All tiles in order: the first has one channel block, the last are small."""
+        t = self.tiling
+        tiles = [
+            Tile(
+                image=image,
+                row=row,
+                rows=min(t.rows, self.out - row),
+                co=co,
+                cos=min(t.co, self.co_blocks - co),
+            )
+            for image in range(self.images)
+            for row in range(0, self.out, t.rows)
+            for co in range(0, self.co_blocks, t.co)
+        ]
+        first, *rest = tiles
+        few = max(1, min(first.cos, self._first_cos()))
+        head = [first]
+        if few < first.cos:
+            head = [
+                Tile(**{**vars(first), "cos": few}),
+                Tile(**{**vars(first), "co": first.co + few, "cos": first.cos - few}),
+            ]
+        tiles = head + rest
+        last = tiles.pop()
+        return tiles + self._taper(last)
+
+    def _first_cos(self) -> int:
+        """Channel blocks of the first tile: as few as its loads can keep up with."""
+        t, cfg = self.tiling, self.cfg
+        plane = self._plane_elems(t.rows)
+        for cos in range(1, t.co):
+            beats = plane * cfg.inp_elem_bytes + cos * self.taps * cfg.wgt_elem_bytes
+            if beats / cfg.bus_bytes < 0.95 * t.rows * self.out * self.taps * cos:
+                return cos
+        return t.co
+
+    def _taper(self, tile: Tile) -> list[Tile]:
+        if tile.rows * tile.cos * self.out <= max(64, self.out):
+            return [tile]
+        if tile.cos > 1:
+            cut = tile.cos - 1
+            return [
+                Tile(**{**vars(tile), "cos": cut}),
+                *self._taper(Tile(**{**vars(tile), "co": tile.co + cut, "cos": 1})),
+            ]
+        cut = tile.rows - math.ceil(tile.rows / 4)
+        return [
+            Tile(**{**vars(tile), "rows": cut}),
+            *self._taper(Tile(**{**vars(tile), "row": tile.row + cut, "rows": tile.rows - cut})),
+        ]
+
+    def _input_rows(self, tile: Tile) -> tuple[int, int]:
+        """Rows of the image that a tile needs, first and end; beyond the image where padding is."""
+        layer = self.layer
+        begin = tile.row * layer.stride - layer.pad
+        end = (tile.row + tile.rows - 1) * layer.stride - layer.pad + layer.kernel
+        return (max(begin, 0), min(end, layer.size)) if self.skip_padding else (begin, end)
+
+    def _plane_elems(self, rows: int) -> int:
+        return ((rows - 1) * self.layer.stride + self.layer.kernel) * self.width
+
+    # ---- the whole -------------------------------------------------------------------------
+    def emit(self) -> None:
+        """Emit everything but FINISH."""
+        tiles = self.tiles()
+        for k, tile in enumerate(tiles):
+            half = k % 2
+            if k == 0:
+                self._reset(tile)
+                if len(tiles) > 1:
+                    self._zero(1, tiles[1], ready_at=0)
+            else:
+                self.shadow.drain(half)
+            for chunk in self._chunks(first=k == 0):
+                self._stage(tile, chunk, half, pieces=k == 0 and chunk[0] == 0)
+            following = tiles[k + 2] if k + 2 < len(tiles) else None
+            self._finish(tile, half, following, load_bias=k < 2)
+        self.shadow.drain()
+
+    def _chunks(self, *, first: bool) -> Iterator[range]:
+        begin = 0
+        while begin < self.ci_blocks:
+            size = 1 if first and begin == 0 else self.tiling.ci
+            yield range(begin, min(begin + size, self.ci_blocks))
+            begin += size
+
+    def _reset(self, tile: Tile) -> None:
+        """Zero the first tile's sums with the array, which has nothing else to do yet."""
+        elems = tile.rows * tile.cos * self.out
+        self.b.gemm([(self.sums_at[0], 0, 0)], inner=Loop(count=elems, dst=1), reset=True)
+
+    # ---- loads -----------------------------------------------------------------------------
+    def _stage(self, tile: Tile, chunk: range, half: int, *, pieces: bool) -> None:
+        """Load what is missing of some input channels, and multiply: one GEMM a kernel tap."""
+        self._load_inputs(tile, chunk)
+        keys = [(co, ci) for co in range(tile.co, tile.co + tile.cos) for ci in chunk]
+        missing = self.wgt.claim(keys, self.taps)
+        if not pieces:
+            self._load_weights(missing)
+        for ky in range(self.layer.kernel):
+            for kx in range(self.layer.kernel):
+                tap = ky * self.layer.kernel + kx
+                if pieces:
+                    for co, ci in missing:
+                        self.b.load(
+                            self.wgt.where[co, ci] + tap,
+                            self.w,
+                            self.w.index(co, ci, tap),
+                            x_size=1,
+                        )
+                self._gemm(tile, chunk, half, ky, kx)
+
+    def _load_inputs(self, tile: Tile, chunk: range) -> None:
+        begin, end = self._input_rows(tile)
+        size, layer = self.layer.size, self.layer
+        keys = [(tile.image, begin, end, ci) for ci in chunk]
+        missing = self.inp.claim(keys, (end - begin) * self.width)
+        if self.skip_padding:
+            for run in _runs([key[3] for key in missing]):
+                self.b.load(
+                    self.inp.where[tile.image, begin, end, run[0]],
+                    self.x,
+                    self.x.index(tile.image, run[0], begin, 0),
+                    y_size=len(run),
+                    x_size=(end - begin) * size,
+                    x_stride=size * size,
+                )
+            return
+        top, bottom = max(begin, 0), min(end, size)
+        for key in missing:
+            self.b.load(
+                self.inp.where[key],
+                self.x,
+                self.x.index(tile.image, key[3], top, 0),
+                y_size=bottom - top,
+                x_size=size,
+                y_pad=(top - begin, end - bottom),
+                x_pad=(layer.pad, layer.pad),
+            )
+
+    def _load_weights(self, missing: list[tuple]) -> None:
+        """One LOAD if the missing blocks are a rectangle, else one a row of it."""
+        rows: dict[int, list[int]] = {}
+        for co, ci in missing:
+            rows.setdefault(co, []).append(ci)
+        stride = self.ci_blocks * self.taps
+        columns = list(rows.values())
+        runs = _runs(list(rows))
+        if len(runs) == 1 and all(c == columns[0] for c in columns) and len(_runs(columns[0])) == 1:
+            self._load_block(runs[0][0], columns[0], len(rows), stride)
+            return
+        for co, cis in rows.items():
+            for run in _runs(cis):
+                self._load_block(co, run, 1, stride)
+
+    def _load_block(self, co: int, cis: list[int], cos: int, stride: int) -> None:
+        self.b.load(
+            self.wgt.where[co, cis[0]],
+            self.w,
+            self.w.index(co, cis[0], 0),
+            y_size=cos,
+            x_size=len(cis) * self.taps,
+            x_stride=stride,
+        )
+
+    # ---- multiplications -------------------------------------------------------------------
+    def _gemm(self, tile: Tile, chunk: range, half: int, ky: int, kx: int) -> None:
+        """One kernel tap for all of a tile's positions that it reaches."""
+        layer, out = self.layer, self.out
+        begin, end = self._input_rows(tile)
+        first_row, rows = self._reach(ky, tile.row, tile.rows)
+        first_column, columns = self._reach(kx, 0, out)
+        if not rows or not columns:
+            return
+        row = first_row * layer.stride + ky - layer.pad - begin
+        column = first_column * layer.stride + kx - (layer.pad if self.skip_padding else 0)
+        dst = (first_row - tile.row) * out + first_column + self.sums_at[half]
+        tap = ky * layer.kernel + kx
+        uops = [
+            (
+                dst + (co - tile.co) * tile.rows * out,
+                self.inp.where[tile.image, begin, end, ci] + row * self.width + column,
+                self.wgt.where[co, ci] + tap,
+            )
+            for ci in chunk
+            for co in range(tile.co, tile.co + tile.cos)
+        ]
+        self.b.gemm(
+            uops,
+            outer=Loop(count=rows, dst=out, src=layer.stride * self.width),
+            inner=Loop(count=columns, dst=1, src=layer.stride),
+        )
+        self.shadow.after_gemm(len(uops) * rows * columns)
+
+    def _reach(self, tap: int, first: int, count: int) -> tuple[int, int]:
+        """First of the output rows (columns) ``first ...`` whose tap meets the image, and how many."""
+        layer = self.layer
+        if not self.skip_padding:
+            return first, count
+        low = max(first, math.ceil((layer.pad - tap) / layer.stride))
+        high = min(first + count, (layer.size - 1 + layer.pad - tap) // layer.stride + 1)
+        return low, max(0, high - low)
+
+    # ---- what follows the sums -------------------------------------------------------------
+    def _finish(self, tile: Tile, half: int, following: Tile | None, *, load_bias: bool) -> None:
+        """Requantise, store, zero for the tile after the next: all into the shadow."""
+        b, e, shadow = self.b, self.epilogue, self.shadow
+        pixels = tile.rows * self.out
+        elems = pixels * tile.cos
+        sums = b.acc.at(self.sums_at[half], elems)
+        now = shadow.clock + 8
+
+        def alu(op: AluOp, imm: int) -> None:
+            shadow.add(lambda: b.alu(op, sums, imm=imm), cost=elems + 8, half=half, ready_at=now)
+
+        if self.bias is not None:
+            self._bias(tile, half, now, load=load_bias)
+        elif e.rounding and e.shift and not e.use_rqt:
+            alu(AluOp.ADD, 1 << (e.shift - 1))
+        high = (1 << (self.cfg.out_bits - 1)) - 1
+        if e.use_rqt:
+            if e.relu:
+                alu(AluOp.MAX, 0)
+            alu(AluOp.RQT, e.shift)
+        else:
+            if e.shift:
+                alu(AluOp.SHR, e.shift)
+            alu(AluOp.MAX, 0 if e.relu else -high - 1)
+            alu(AluOp.MIN, high)
+        beats = elems * self.cfg.out_elem_bytes // self.cfg.bus_bytes
+        ends = max(now, shadow.free_at) + sum(entry[1] for entry in shadow.queue)
+        shadow.add(lambda: self._store(tile, sums.base), cost=0, half=half, ready_at=now)
+        self.clean[half] = max(self.clean[half], elems)
+        if following is not None:
+            self._zero(half, following, ready_at=ends + beats + STORE_LATENCY_CYCLES)
+
+    def _bias(self, tile: Tile, half: int, now: int, *, load: bool) -> None:
+        """Add each channel's bias, brought into the half once."""
+        b, pixels = self.b, tile.rows * self.out
+        at = self.bias_at[half]
+        if load:
+            assert self.bias is not None
+            beats = self.co_blocks * self.cfg.acc_elem_bytes // self.cfg.bus_bytes
+            bias, count = self.bias, self.co_blocks
+            self.shadow.add(
+                lambda: b.load(at, bias, x_size=count),
+                cost=beats + STORE_LATENCY_CYCLES,
+                half=half,
+                ready_at=now,
+            )
+        self.shadow.add(
+            lambda: b.alu(
+                AluOp.ADD,
+                [self.sums_at[half]],
+                [at + tile.co],
+                outer=Loop(count=tile.cos, dst=pixels, src=1),
+                inner=Loop(count=pixels, dst=1),
+            ),
+            cost=2 * pixels * tile.cos + 8,
+            half=half,
+            ready_at=now,
+        )
+
+    def _store(self, tile: Tile, base: int) -> None:
+        self.b.store(
+            base,
+            self.y,
+            self.y.index(tile.image, tile.co, tile.row, 0),
+            y_size=tile.cos,
+            x_size=tile.rows * self.out,
+            x_stride=self.out * self.out,
+        )
+
+    def _zero(self, half: int, tile: Tile, *, ready_at: int) -> None:
+        """Two operations zero anything: the lesser of it and 0, then the greater. One will do
+        where nothing is negative, as after ReLU."""
+        elems = tile.rows * self.out * tile.cos
+        sums = self.b.acc.at(self.sums_at[half], elems)
+        ops = [AluOp.MIN, AluOp.MAX]
+        if self.epilogue.relu and elems <= self.clean[half]:
+            ops = [AluOp.MIN]
+        for op in ops:
+            self.shadow.add(
+                lambda op=op: self.b.alu(op, sums, imm=0),
+                cost=elems + 8,
+                half=half,
+                ready_at=ready_at,
+            )
+
+
+def _runs(numbers: list[int]) -> list[list[int]]:
+    """Cut an ascending list where it skips."""
+    runs: list[list[int]] = []
+    for n in numbers:
+        if runs and runs[-1][-1] + 1 == n:
+            runs[-1].append(n)
+        else:
+            runs.append([n])
+    return runs
+
+
+# ---- a layer with random data --------------------------------------------------------------
+def build_layer(
+    cfg: Config,
+    layer: Layer,
+    *,
+    name: str = "conv2d",
+    images: int | None = None,
+    epilogue: Epilogue | None = None,
+    bias: bool = True,
+    tiling: Tiling | None = None,
+    skip_padding: bool = True,
+    seed: int = 0,
+) -> Program:
+    """A layer on random data, with NumPy's result as what to expect.
+
+    Parameters
+    ----------
+    images : int, optional
+        One batch if absent.
+    epilogue : Epilogue, optional
+        By default a shift that leaves int8 well used, and ReLU.
+    """
+    rng = np.random.default_rng(seed)
+    images = images or cfg.batch
+    if images % cfg.batch:
+        raise BuildError(f"images must be a multiple of batch = {cfg.batch}, got {images}")
+    top = (1 << (cfg.inp_bits - 1)) - 1, (1 << (cfg.wgt_bits - 1)) - 1
+    x = rng.integers(-top[0] - 1, top[0] + 1, (images, layer.inputs, layer.size, layer.size))
+    w = rng.integers(-top[1] - 1, top[1] + 1, (layer.outputs, layer.inputs, *[layer.kernel] * 2))
+    offsets = rng.integers(-(1 << 12), 1 << 12, layer.outputs) if bias else None
+    if epilogue is None:
+        spread = top[0] * top[1] / 3 * math.sqrt(layer.inputs * layer.kernel**2)
+        epilogue = Epilogue(shift=max(0, math.ceil(math.log2(2 * spread / top[0]))))
+    sums = conv2d(x, w, stride=layer.stride, pad=layer.pad)
+    if offsets is not None:
+        sums += offsets[None, :, None, None]
+    result = requantize(
+        sums, epilogue.shift, bits=cfg.out_bits, relu=epilogue.relu, rounding=epilogue.rounding
+    )
+
+    b = Builder(cfg, name=name)
+    kernel = tile_kernel(w, cfg.block_out, cfg.block_in)
+    kernel = kernel.reshape(*kernel.shape[:2], -1, *kernel.shape[4:])
+    xb = b.buffer("x", MemoryType.INP, tile_activation(x, cfg.batch, cfg.block_in))
+    wb = b.buffer("w", MemoryType.WGT, kernel)
+    expected = tile_activation(result, cfg.batch, cfg.block_out)
+    yb = b.buffer("y", MemoryType.OUT, shape=expected.shape[:4])
+    bb = None
+    if offsets is not None:
+        if epilogue.rounding and epilogue.shift and not epilogue.use_rqt:
+            offsets = offsets + (1 << (epilogue.shift - 1))
+        bb = b.buffer("bias", MemoryType.ACC, tile_bias(offsets, cfg.batch, cfg.block_out))
+    tiling = tiling or Tiling.choose(cfg, layer, bias=bias, skip_padding=skip_padding)
+    Conv2d(
+        b, xb, wb, yb, bb,
+        layer=layer, epilogue=epilogue, tiling=tiling, skip_padding=skip_padding,
+    ).emit()  # fmt: skip
+    return b.build({"y": expected}, meta={"macs": layer.macs(images)})
+
+
+def main() -> int:
+    """Build the layer named on the command line, run it, compare."""
+
+    def arguments(parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("layer", nargs="?", default="C8", choices=list(LAYERS))
+        parser.add_argument("--dense", action="store_true", help="multiply padding too")
+        parser.add_argument("--no-bias", action="store_true", help="no bias")
+        parser.add_argument("--rqt", action="store_true", help="use the extension requantize")
+
+    def build(cfg: Config, options: argparse.Namespace) -> Program:
+        if options.rqt and not cfg.has("requantize"):
+            cfg = cfg.model_copy(update={"extensions": (*cfg.extensions, "requantize")})
+        return build_layer(
+            cfg,
+            LAYERS[options.layer],
+            name=options.layer,
+            epilogue=Epilogue(shift=11, rounding=options.rqt, use_rqt=options.rqt),
+            bias=not options.no_bias,
+            skip_padding=not options.dense,
+        )
+
+    return run_example(__doc__, build, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
