@@ -118,7 +118,7 @@ def _rtl(program: Program, dram: DramModel, seed: int) -> RunOutcome:
 
 
 def _racing(program: Program, dram: DramModel, seed: int) -> RunOutcome:
-    stream = np.ascontiguousarray(program.insn).reshape(-1)
+    stream = np.ascontiguousarray(program.insn).reshape(-1).copy()
     return RunOutcome(memory=[*run_schedule(program, seed), stream])
 
 
