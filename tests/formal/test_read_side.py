@@ -4,12 +4,13 @@ import pytest
 from amaranth.hdl import Assert, Assume, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
-from .prove import prove
 
 from covta.hw.params import load_config
 from covta.hw.rtl.burst_generator import PAGE_BYTES, BurstGenerator, block_layout
 from covta.hw.rtl.interfaces import beat_layout, burst_layout
 from covta.hw.rtl.read_engine import ReadEngine
+
+from .prove import prove
 
 pytestmark = pytest.mark.formal
 

@@ -4,9 +4,10 @@ import pytest
 from amaranth.hdl import Assert, Assume, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
-from .prove import ProofError, prove
 
 from covta.hw.rtl.tokens import TOKEN_BITS, TOKEN_MAX, TokenCounter
+
+from .prove import ProofError, prove
 
 pytestmark = pytest.mark.formal
 

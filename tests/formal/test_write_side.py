@@ -4,11 +4,12 @@ import pytest
 from amaranth.hdl import Assert, Assume, Module, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
-from .prove import prove
 
 from covta.hw.params import load_config
 from covta.hw.rtl.interfaces import burst_layout
 from covta.hw.rtl.write_engine import TwoEntryQueue, WriteEngine, write_beat_layout
+
+from .prove import prove
 
 pytestmark = pytest.mark.formal
 
