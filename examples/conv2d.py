@@ -21,6 +21,7 @@ Run it: ``python examples/conv2d.py C8 --on cycle``.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import math
 import sys
 from collections import deque
@@ -141,7 +142,7 @@ class Tiling:
         while (
             2 * ci <= min(ci_blocks, 4)
             and 3 * 2 * ci * plane <= cfg.inp_depth
-            and 3 * 2 * ci * co * taps <= cfg.wgt_depth
+            and 4 * 2 * ci * co * taps <= cfg.wgt_depth
         ):
             ci *= 2
         if plane > cfg.inp_depth or co * ci * taps > cfg.wgt_depth or rows * layer.out_size > room:
@@ -212,11 +213,20 @@ class Shadow:
 
     clock: int = 0
     free_at: int = 0
-    queue: deque[tuple[int, int, int, Callable[[], None]]] = field(default_factory=deque)
+    queue: deque[tuple[Callable[[], int], int, int, Callable[[], None]]] = field(
+        default_factory=deque
+    )
 
     MARGIN = 24
 
-    def add(self, emit: Callable[[], None], *, cost: int, half: int, ready_at: int = 0) -> None:
+    def add(
+        self,
+        emit: Callable[[], None],
+        *,
+        cost: int,
+        half: int,
+        ready_at: Callable[[], int] = lambda: 0,
+    ) -> None:
         """Queue `emit`, which keeps the ALU `cost` cycles, not before `ready_at`."""
         self.queue.append((ready_at, cost, half, emit))
 
@@ -225,7 +235,7 @@ class Shadow:
         begin, self.clock = self.clock, self.clock + cycles
         while self.queue:
             ready_at, cost, _, emit = self.queue[0]
-            start = max(begin, self.free_at, ready_at)
+            start = max(begin, self.free_at, ready_at())
             if start > self.clock - self.MARGIN:
                 return
             self.queue.popleft()
@@ -243,6 +253,15 @@ class Shadow:
 
 STORE_LATENCY_CYCLES = 160
 """What a store may take beside its beats, as the schedule assumes."""
+
+FIRST_PIXELS = 32
+"""Positions that are summed first of all: one weight element is 32 beats, and serves each of them."""
+
+EARLY_BLOCKS = 4
+"""Input channel blocks of the first tile that are loaded tap by tap."""
+
+LOAD_LATENCY_CYCLES = 1200
+"""What the compute unit's load may wait for bursts of the load unit that were asked for before."""
 
 
 class Conv2d:
@@ -293,7 +312,10 @@ class Conv2d:
         self.bias_at = [half.base for half in self.halves]
         self.sums_at = [half.base + bias_elems for half in self.halves]
         self.clean = [0, 0]  # elements of each half that hold clipped values
-        self.inp, self.wgt = Ring(cfg.inp_depth), Ring(cfg.wgt_depth)
+        stage = self._plane_elems(tiling.rows) * tiling.ci
+        self.inp = Ring(_turns(cfg.inp_depth, stage))
+        self.wgt = Ring(_turns(cfg.wgt_depth, self.taps * tiling.ci * tiling.co))
+        self.stored_at = [0, 0]
         self.shadow = Shadow()
 
     # ---- cutting ---------------------------------------------------------------------------
@@ -317,8 +339,8 @@ class Conv2d:
         head = [first]
         if few < first.cos:
             head = [
-                Tile(**{**vars(first), "cos": few}),
-                Tile(**{**vars(first), "co": first.co + few, "cos": first.cos - few}),
+                dataclasses.replace(first, cos=few),
+                dataclasses.replace(first, co=first.co + few, cos=first.cos - few),
             ]
         tiles = head + rest
         last = tiles.pop()
@@ -340,13 +362,13 @@ class Conv2d:
         if tile.cos > 1:
             cut = tile.cos - 1
             return [
-                Tile(**{**vars(tile), "cos": cut}),
-                *self._taper(Tile(**{**vars(tile), "co": tile.co + cut, "cos": 1})),
+                dataclasses.replace(tile, cos=cut),
+                *self._taper(dataclasses.replace(tile, co=tile.co + cut, cos=1)),
             ]
         cut = tile.rows - math.ceil(tile.rows / 4)
         return [
-            Tile(**{**vars(tile), "rows": cut}),
-            *self._taper(Tile(**{**vars(tile), "row": tile.row + cut, "rows": tile.rows - cut})),
+            dataclasses.replace(tile, rows=cut),
+            *self._taper(dataclasses.replace(tile, row=tile.row + cut, rows=tile.rows - cut)),
         ]
 
     def _input_rows(self, tile: Tile) -> tuple[int, int]:
@@ -357,7 +379,10 @@ class Conv2d:
         return (max(begin, 0), min(end, layer.size)) if self.skip_padding else (begin, end)
 
     def _plane_elems(self, rows: int) -> int:
-        return ((rows - 1) * self.layer.stride + self.layer.kernel) * self.width
+        height = (rows - 1) * self.layer.stride + self.layer.kernel
+        if self.skip_padding:
+            height = min(height, self.layer.size)
+        return height * self.width
 
     # ---- the whole -------------------------------------------------------------------------
     def emit(self) -> None:
@@ -368,19 +393,28 @@ class Conv2d:
             if k == 0:
                 self._reset(tile)
                 if len(tiles) > 1:
-                    self._zero(1, tiles[1], ready_at=0)
+                    self._zero(1, tiles[1])
             else:
                 self.shadow.drain(half)
-            for chunk in self._chunks(first=k == 0):
-                self._stage(tile, chunk, half, pieces=k == 0 and chunk[0] == 0)
+            for chunk in self._chunks(tile, first=k == 0):
+                if k == 0 and chunk[0] < EARLY_BLOCKS:
+                    self._first_stage(tile, chunk)
+                else:
+                    self._stage(tile, chunk, half)
             following = tiles[k + 2] if k + 2 < len(tiles) else None
             self._finish(tile, half, following, load_bias=k < 2)
         self.shadow.drain()
 
-    def _chunks(self, *, first: bool) -> Iterator[range]:
+    def _chunks(self, tile: Tile, *, first: bool) -> Iterator[range]:
+        """Input channel blocks of each stage: more in a small tile; 1, 1, 2, ... at the start."""
+        t = self.tiling
+        plane, most = self._plane_elems(tile.rows), self._plane_elems(t.rows) * t.ci
+        largest = t.ci
+        while 2 * largest * plane <= most and 2 * largest * tile.cos <= t.ci * t.co:
+            largest *= 2
         begin = 0
         while begin < self.ci_blocks:
-            size = 1 if first and begin == 0 else self.tiling.ci
+            size = min(largest, max(1, begin) if first else largest)
             yield range(begin, min(begin + size, self.ci_blocks))
             begin += size
 
@@ -390,52 +424,73 @@ class Conv2d:
         self.b.gemm([(self.sums_at[0], 0, 0)], inner=Loop(count=elems, dst=1), reset=True)
 
     # ---- loads -----------------------------------------------------------------------------
-    def _stage(self, tile: Tile, chunk: range, half: int, *, pieces: bool) -> None:
+    def _stage(self, tile: Tile, chunk: range, half: int) -> None:
         """Load what is missing of some input channels, and multiply: one GEMM a kernel tap."""
-        self._load_inputs(tile, chunk)
-        keys = [(co, ci) for co in range(tile.co, tile.co + tile.cos) for ci in chunk]
-        missing = self.wgt.claim(keys, self.taps)
-        if not pieces:
-            self._load_weights(missing)
+        begin, end = self._input_rows(tile)
+        self._load_inputs(tile, self._claim_inputs(tile, chunk), begin, end)
+        self._load_weights(self._claim_weights(tile, chunk))
         for ky in range(self.layer.kernel):
             for kx in range(self.layer.kernel):
-                tap = ky * self.layer.kernel + kx
-                if pieces:
-                    for co, ci in missing:
-                        self.b.load(
-                            self.wgt.where[co, ci] + tap,
-                            self.w,
-                            self.w.index(co, ci, tap),
-                            x_size=1,
-                        )
-                self._gemm(tile, chunk, half, ky, kx)
+                self._gemm(tile, chunk, half, ky, kx, tile)
 
-    def _load_inputs(self, tile: Tile, chunk: range) -> None:
+    def _first_stage(self, tile: Tile, chunk: range) -> None:
+        """The same, at the start, where the array waits for loads: some rows first, tap by tap."""
+        inputs, weights = self._claim_inputs(tile, chunk), self._claim_weights(tile, chunk)
+        done, rows = 0, math.ceil(FIRST_PIXELS / self.out)
+        loaded = self._input_rows(tile)[0]
+        while done < tile.rows:
+            rows = min(rows, tile.rows - done)
+            part = dataclasses.replace(tile, row=tile.row + done, rows=rows)
+            end = self._input_rows(part)[1]
+            if end > loaded:
+                self._load_inputs(tile, inputs, loaded, end)
+            loaded = max(loaded, end)
+            for tap in range(self.taps):
+                if not done:
+                    for co, ci in weights:
+                        at = self.wgt.where[co, ci] + tap
+                        self.b.load(at, self.w, self.w.index(co, ci, tap), x_size=1)
+                self._gemm(tile, chunk, 0, *divmod(tap, self.layer.kernel), part)
+            done += rows
+            rows *= 2
+
+    def _claim_inputs(self, tile: Tile, chunk: range) -> list[tuple]:
         begin, end = self._input_rows(tile)
-        size, layer = self.layer.size, self.layer
-        keys = [(tile.image, begin, end, ci) for ci in chunk]
-        missing = self.inp.claim(keys, (end - begin) * self.width)
-        if self.skip_padding:
-            for run in _runs([key[3] for key in missing]):
+        return self.inp.claim(
+            [(tile.image, begin, end, ci) for ci in chunk], (end - begin) * self.width
+        )
+
+    def _claim_weights(self, tile: Tile, chunk: range) -> list[tuple]:
+        keys = [(co, ci) for co in range(tile.co, tile.co + tile.cos) for ci in chunk]
+        return self.wgt.claim(keys, self.taps)
+
+    def _load_inputs(self, tile: Tile, missing: list[tuple], begin: int, end: int) -> None:
+        """Rows ``begin ... end - 1`` of the image for those channel blocks that are missing."""
+        size, pad = self.layer.size, self.layer.pad
+        ahead = (begin - self._input_rows(tile)[0]) * self.width
+        top, bottom = max(begin, 0), min(end, size)
+        if not self.skip_padding:
+            for key in missing:
                 self.b.load(
-                    self.inp.where[tile.image, begin, end, run[0]],
+                    self.inp.where[key] + ahead,
                     self.x,
-                    self.x.index(tile.image, run[0], begin, 0),
-                    y_size=len(run),
-                    x_size=(end - begin) * size,
-                    x_stride=size * size,
+                    self.x.index(tile.image, key[3], top, 0),
+                    y_size=bottom - top,
+                    x_size=size,
+                    y_pad=(top - begin, end - bottom),
+                    x_pad=(pad, pad),
                 )
             return
-        top, bottom = max(begin, 0), min(end, size)
-        for key in missing:
+        whole = ahead == 0 and (begin, end) == self._input_rows(tile)
+        blocks = [key[3] for key in missing]
+        for run in _runs(blocks) if whole else [[block] for block in blocks]:
             self.b.load(
-                self.inp.where[key],
+                self.inp.where[*missing[0][:3], run[0]] + ahead,
                 self.x,
-                self.x.index(tile.image, key[3], top, 0),
-                y_size=bottom - top,
-                x_size=size,
-                y_pad=(top - begin, end - bottom),
-                x_pad=(layer.pad, layer.pad),
+                self.x.index(tile.image, run[0], begin, 0),
+                y_size=len(run),
+                x_size=(end - begin) * size,
+                x_stride=size * size,
             )
 
     def _load_weights(self, missing: list[tuple]) -> None:
@@ -464,11 +519,11 @@ class Conv2d:
         )
 
     # ---- multiplications -------------------------------------------------------------------
-    def _gemm(self, tile: Tile, chunk: range, half: int, ky: int, kx: int) -> None:
-        """One kernel tap for all of a tile's positions that it reaches."""
+    def _gemm(self, tile: Tile, chunk: range, half: int, ky: int, kx: int, part: Tile) -> None:
+        """One kernel tap for those positions of a tile's rows in `part` that it reaches."""
         layer, out = self.layer, self.out
         begin, end = self._input_rows(tile)
-        first_row, rows = self._reach(ky, tile.row, tile.rows)
+        first_row, rows = self._reach(ky, part.row, part.rows)
         first_column, columns = self._reach(kx, 0, out)
         if not rows or not columns:
             return
@@ -511,7 +566,9 @@ class Conv2d:
         now = shadow.clock + 8
 
         def alu(op: AluOp, imm: int) -> None:
-            shadow.add(lambda: b.alu(op, sums, imm=imm), cost=elems + 8, half=half, ready_at=now)
+            shadow.add(
+                lambda: b.alu(op, sums, imm=imm), cost=elems + 8, half=half, ready_at=lambda: now
+            )
 
         if self.bias is not None:
             self._bias(tile, half, now, load=load_bias)
@@ -527,12 +584,10 @@ class Conv2d:
                 alu(AluOp.SHR, e.shift)
             alu(AluOp.MAX, 0 if e.relu else -high - 1)
             alu(AluOp.MIN, high)
-        beats = elems * self.cfg.out_elem_bytes // self.cfg.bus_bytes
-        ends = max(now, shadow.free_at) + sum(entry[1] for entry in shadow.queue)
-        shadow.add(lambda: self._store(tile, sums.base), cost=0, half=half, ready_at=now)
+        shadow.add(lambda: self._store(tile, sums.base, half), cost=0, half=half)
         self.clean[half] = max(self.clean[half], elems)
         if following is not None:
-            self._zero(half, following, ready_at=ends + beats + STORE_LATENCY_CYCLES)
+            self._zero(half, following)
 
     def _bias(self, tile: Tile, half: int, now: int, *, load: bool) -> None:
         """Add each channel's bias, brought into the half once."""
@@ -544,9 +599,9 @@ class Conv2d:
             bias, count = self.bias, self.co_blocks
             self.shadow.add(
                 lambda: b.load(at, bias, x_size=count),
-                cost=beats + STORE_LATENCY_CYCLES,
+                cost=beats + LOAD_LATENCY_CYCLES,
                 half=half,
-                ready_at=now,
+                ready_at=lambda: now,
             )
         self.shadow.add(
             lambda: b.alu(
@@ -558,10 +613,14 @@ class Conv2d:
             ),
             cost=2 * pixels * tile.cos + 8,
             half=half,
-            ready_at=now,
+            ready_at=lambda: now,
         )
 
-    def _store(self, tile: Tile, base: int) -> None:
+    def _store(self, tile: Tile, base: int, half: int) -> None:
+        # The token for it comes once everything before it in the compute queue is complete.
+        begin = max(self.shadow.free_at, self.shadow.clock)
+        beats = tile.rows * self.out * tile.cos * self.cfg.out_elem_bytes // self.cfg.bus_bytes
+        self.stored_at[half] = begin + beats + STORE_LATENCY_CYCLES
         self.b.store(
             base,
             self.y,
@@ -571,7 +630,7 @@ class Conv2d:
             x_stride=self.out * self.out,
         )
 
-    def _zero(self, half: int, tile: Tile, *, ready_at: int) -> None:
+    def _zero(self, half: int, tile: Tile) -> None:
         """Two operations zero anything: the lesser of it and 0, then the greater. One will do
         where nothing is negative, as after ReLU."""
         elems = tile.rows * self.out * tile.cos
@@ -584,8 +643,16 @@ class Conv2d:
                 lambda op=op: self.b.alu(op, sums, imm=0),
                 cost=elems + 8,
                 half=half,
-                ready_at=ready_at,
+                ready_at=lambda: self.stored_at[half],
             )
+
+
+def _turns(depth: int, stage: int) -> int:
+    """Elements of a ring for stages of one size: a power of two of them, at most 4.
+
+    So stages come to lie in few ways, and there are few different micro-ops.
+    """
+    return depth if depth < 2 * stage else stage * (4 if depth >= 4 * stage else 2)
 
 
 def _runs(numbers: list[int]) -> list[list[int]]:

@@ -18,13 +18,13 @@ from covta.hw.params import Config
 from covta.runtime.builder.errors import require
 from covta.runtime.builder.insn import Insn
 
-__all__ = ["BATCH_UOPS", "LOOKAHEAD_INSNS", "PlacedUops", "place_uops"]
+__all__ = ["BATCH_UOPS", "FIRST_BATCH_UOPS", "PlacedUops", "place_uops"]
 
-BATCH_UOPS = 128
-"""Micro-ops of one LOAD UOP, unless a single sequence is longer."""
+FIRST_BATCH_UOPS = 256
+"""Micro-ops of the first LOAD UOP, which nothing hides."""
 
-LOOKAHEAD_INSNS = 32
-"""GEMM and ALU instructions whose sequences one LOAD UOP may bring."""
+BATCH_UOPS = 1024
+"""Micro-ops of every other, unless a single sequence is longer."""
 
 Sequence_ = tuple[tuple[int, int, int], ...]
 
@@ -82,7 +82,8 @@ def place_uops(cfg: Config, insns: Sequence[Insn], *, batch_uops: int = BATCH_UO
     for insn in insns:
         if insn.uops:
             if insn.uops not in ring.base_of:
-                batch = _missing(ring, users, position[id(insn)], batch_uops)
+                limit = batch_uops if words else min(batch_uops, FIRST_BATCH_UOPS)
+                batch = _missing(ring, users, position[id(insn)], limit)
                 placed.append(_load(cfg, ring.put(batch), batch, len(words), len(placed)))
                 words += [encode(dst=d, src=s, wgt=w) for q in batch for d, s, w in q]
                 words += [0] * (-len(words) % align)
@@ -95,7 +96,7 @@ def place_uops(cfg: Config, insns: Sequence[Insn], *, batch_uops: int = BATCH_UO
 def _missing(ring: _Ring, users: Sequence[Insn], first: int, batch_uops: int) -> list[Sequence_]:
     batch: dict[Sequence_, None] = {}
     size = 0
-    for insn in users[first : first + LOOKAHEAD_INSNS]:
+    for insn in users[first:]:
         assert insn.uops
         if insn.uops in ring.base_of or insn.uops in batch:
             continue
