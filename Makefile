@@ -53,7 +53,7 @@ lint: $(VENV)/.lint
 	$(BIN)/pyright
 
 fuzz: $(STAMP)
-	$(BIN)/vta fuzz --count $(N)
+	$(BIN)/python -m covta.sim.fuzz --configs test --devices functional,cycle,rtl --programs $(N)
 
 synth: $(VENV)/.synth
 	$(BIN)/python benchmarks/synth.py

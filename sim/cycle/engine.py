@@ -66,7 +66,7 @@ from covta.sim.cycle.memory import (
 from covta.sim.cycle.state import NEVER, RING
 from covta.sim.decode import column
 from covta.sim.jit import jit
-from covta.sim.kernels import exec_alu, exec_gemm, exec_load, exec_store
+from covta.sim.kernels import check_transfer, exec_alu, exec_gemm, exec_load, exec_store
 
 UNIT = column("unit")
 INSN_BYTES = 16
@@ -437,7 +437,8 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                     loader_accept(
                         p, r, load_loader, table, l_insn[1], l_at[1], l_done[1], depth, i, t
                     )
-                    exec_load(state, dram, table[i])
+                    if check_transfer(state, table[i]) == 0:
+                        exec_load(state, dram, table[i])
                     queue_out[0] += 1
                     trace[i, 0] = t
                     changed = True
