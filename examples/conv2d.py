@@ -38,7 +38,7 @@ from covta.runtime.builder import Buffer, Builder, BuildError, Loop
 from covta.runtime.layout import tile_activation, tile_bias, tile_kernel
 from covta.runtime.program import Program
 
-__all__ = ["LAYERS", "Conv2d", "Epilogue", "Layer", "Tiling", "build_layer"]
+__all__ = ["LAYERS", "Conv2d", "Epilogue", "Layer", "Tiling", "build_conv", "build_layer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -699,6 +699,35 @@ def build_layer(
     if epilogue is None:
         spread = top[0] * top[1] / 3 * math.sqrt(layer.inputs * layer.kernel**2)
         epilogue = Epilogue(shift=max(0, math.ceil(math.log2(2 * spread / top[0]))))
+    return build_conv(
+        cfg, layer, x, w, offsets,
+        name=name, epilogue=epilogue, tiling=tiling, skip_padding=skip_padding,
+    )  # fmt: skip
+
+
+def build_conv(
+    cfg: Config,
+    layer: Layer,
+    x: np.ndarray,
+    w: np.ndarray,
+    offsets: np.ndarray | None,
+    *,
+    name: str,
+    epilogue: Epilogue,
+    tiling: Tiling | None = None,
+    skip_padding: bool = True,
+) -> Program:
+    """A layer on given data, with NumPy's result as what to expect.
+
+    Parameters
+    ----------
+    x : np.ndarray
+        ``(N, C, H, W)`` integers of ``inp_bits``; ``N`` a multiple of ``cfg.batch``.
+    w : np.ndarray
+        ``(O, C, KH, KW)`` integers of ``wgt_bits``.
+    offsets : np.ndarray or None
+        ``(O,)`` bias, added to the sums.
+    """
     sums = conv2d(x, w, stride=layer.stride, pad=layer.pad)
     if offsets is not None:
         sums += offsets[None, :, None, None]
@@ -718,12 +747,14 @@ def build_layer(
         if epilogue.rounding and epilogue.shift and not epilogue.use_rqt:
             offsets = offsets + (1 << (epilogue.shift - 1))
         bb = b.buffer("bias", MemoryType.ACC, tile_bias(offsets, cfg.batch, cfg.block_out))
-    tiling = tiling or Tiling.choose(cfg, layer, bias=bias, skip_padding=skip_padding)
+    tiling = tiling or Tiling.choose(
+        cfg, layer, bias=offsets is not None, skip_padding=skip_padding
+    )
     Conv2d(
         b, xb, wb, yb, bb,
         layer=layer, epilogue=epilogue, tiling=tiling, skip_padding=skip_padding,
     ).emit()  # fmt: skip
-    return b.build({"y": expected}, meta={"macs": layer.macs(images)})
+    return b.build({"y": expected}, meta={"macs": layer.macs(len(x))})
 
 
 def main() -> int:

