@@ -1,8 +1,8 @@
 """What every instruction does to scratchpads and DRAM, compiled; shared by both simulators.
 
-All take a `State`, a `Dram` where they touch memory, and `insn`: a row of `covta.sim.decode.decode`'s
-table. ``check_*`` and ``exec_load`` / ``exec_store`` return a fault cause (0: none) and change nothing
-if it is not 0. ``exec_*`` rely on the ``check_*`` that guards them.
+All take a `State`, a `Dram` where they touch memory, and `insn`: a row of the table that
+`covta.sim.decode.decode` makes. ``check_*`` and ``exec_load`` / ``exec_store`` return a fault cause
+(0: none) and change nothing if it is not 0. ``exec_*`` rely on the ``check_*`` that guards them.
 
 ===============  =============================================================================
 `check_transfer` LOAD, STORE: scratchpad indices
@@ -212,49 +212,36 @@ def _load_uops(state, data, at, sram, count):
 
 
 @jit
-def _load_inp(state, data, at, sram, count):
-    lanes = state.batch * state.block_in
-    if state.inp_bits == 8:
+def _widen(to, start, data, at, count, bits):
+    """Copy `count` signed lanes of `bits` from byte `at` into a flat scratchpad."""
+    if bits == 8:
         for k in range(count):
-            row = state.inp[sram + k]
-            for lane in range(lanes):
-                row[lane] = np.int8(data[at + k * lanes + lane])
+            to[start + k] = np.int8(data[at + k])
+    elif bits == 32:
+        for k in range(count):
+            low = np.uint32(data[at + 4 * k]) | (np.uint32(data[at + 4 * k + 1]) << 8)
+            high = np.uint32(data[at + 4 * k + 2]) | (np.uint32(data[at + 4 * k + 3]) << 8)
+            to[start + k] = np.int32(low | (high << 16))
     else:
         for k in range(count):
-            row = state.inp[sram + k]
-            for lane in range(lanes):
-                row[lane] = _signed_lane(data, at, k * lanes + lane, state.inp_bits)
+            to[start + k] = _signed_lane(data, at, k, bits)
 
 
 @jit
-def _load_wgt(state, data, at, sram, count):
+def _widen_wgt(to, start, data, at, count, bits, block_in, block_out, chunk):
     """Widen and reorder from [o][i] to [o / chunk][i / 2][o % chunk][i % 2]."""
-    block_in, chunk = state.block_in, state.chunk
     for k in range(count):
-        row = state.wgt[sram + k]
-        for o in range(state.block_out):
-            to = (o // chunk) * chunk * block_in + 2 * (o % chunk)
-            source = (k * state.block_out + o) * block_in
-            if state.wgt_bits == 8:
-                for i in range(block_in):
-                    row[to + (i >> 1) * 2 * chunk + (i & 1)] = np.int8(data[at + source + i])
+        for o in range(block_out):
+            target = start + (k * block_out + o - o % chunk) * block_in + 2 * (o % chunk)
+            source = (k * block_out + o) * block_in
+            if bits == 8:
+                for p in range(block_in >> 1):
+                    to[target + 2 * chunk * p] = np.int8(data[at + source + 2 * p])
+                    to[target + 2 * chunk * p + 1] = np.int8(data[at + source + 2 * p + 1])
             else:
                 for i in range(block_in):
-                    value = _signed_lane(data, at, source + i, state.wgt_bits)
-                    row[to + (i >> 1) * 2 * chunk + (i & 1)] = value
-
-
-@jit
-def _load_acc(state, data, at, sram, count, bits):
-    lanes = state.acc.shape[1]
-    for k in range(count):
-        row = state.acc[sram + k]
-        if bits == 8:
-            for lane in range(lanes):
-                row[lane] = np.int8(data[at + k * lanes + lane])
-        else:
-            for lane in range(lanes):
-                row[lane] = _signed_lane(data, at, k * lanes + lane, bits)
+                    value = _signed_lane(data, at, source + i, bits)
+                    to[target + (i >> 1) * 2 * chunk + (i & 1)] = value
 
 
 @jit
@@ -262,13 +249,24 @@ def _load_row(state, data, memory_type, at, sram, count):
     if memory_type == UOP:
         _load_uops(state, data, at, sram, count)
     elif memory_type == INP:
-        _load_inp(state, data, at, sram, count)
+        lanes = state.inp.shape[1]
+        _widen(state.inp.ravel(), sram * lanes, data, at, count * lanes, state.inp_bits)
     elif memory_type == WGT:
-        _load_wgt(state, data, at, sram, count)
-    elif memory_type == ACC:
-        _load_acc(state, data, at, sram, count, state.acc_bits)
+        _widen_wgt(
+            state.wgt.ravel(),
+            sram * state.wgt.shape[1],
+            data,
+            at,
+            count,
+            state.wgt_bits,
+            state.block_in,
+            state.block_out,
+            state.chunk,
+        )
     else:
-        _load_acc(state, data, at, sram, count, 8)
+        lanes = state.acc.shape[1]
+        bits = state.acc_bits if memory_type == ACC else 8
+        _widen(state.acc.ravel(), sram * lanes, data, at, count * lanes, bits)
 
 
 @jit
@@ -313,22 +311,19 @@ def exec_load(state, dram, insn):
 
 # ---- STORE -------------------------------------------------------------------------------------
 @jit
-def _store_row(state, data, at, sram, count):
-    lanes, bits = state.acc.shape[1], state.out_bits
-    for k in range(count):
-        row = state.acc[sram + k]
-        if bits == 8:
-            for lane in range(lanes):
-                data[at + k * lanes + lane] = np.uint8(row[lane])
-        elif bits == 4:
-            for lane in range(0, lanes, 2):
-                low, high = row[lane] & 15, row[lane + 1] & 15
-                data[at + ((k * lanes + lane) >> 1)] = low | (high << 4)
-        else:
-            for lane in range(lanes):
-                byte = at + 2 * (k * lanes + lane)
-                data[byte] = row[lane] & 255
-                data[byte + 1] = (row[lane] >> 8) & 255
+def _store_lanes(data, at, acc, start, count, bits):
+    """Write the low `bits` of `count` lanes of flat acc to byte `at`."""
+    if bits == 8:
+        for k in range(count):
+            data[at + k] = np.uint8(acc[start + k])
+    elif bits == 4:
+        for k in range(0, count, 2):
+            low, high = acc[start + k] & 15, acc[start + k + 1] & 15
+            data[at + (k >> 1)] = low | (high << 4)
+    else:
+        for k in range(count):
+            data[at + 2 * k] = acc[start + k] & 255
+            data[at + 2 * k + 1] = (acc[start + k] >> 8) & 255
 
 
 @jit
@@ -340,88 +335,74 @@ def exec_store(state, dram, insn):
     if cause != 0:
         return cause
     size = insn[X_SIZE] * state.elem_bytes[OUT]
+    acc, lanes = state.acc.ravel(), state.acc.shape[1]
     for y in range(insn[Y_SIZE]):
         at = _locate(dram, _row_addr(state, dram, insn, y), size)
-        sram = insn[SRAM_BASE] + y * insn[X_SIZE]
-        _store_row(state, dram.data, at, sram, insn[X_SIZE])
+        start = (insn[SRAM_BASE] + y * insn[X_SIZE]) * lanes
+        _store_lanes(dram.data, at, acc, start, insn[X_SIZE] * lanes, state.out_bits)
     return 0
 
 
 # ---- GEMM --------------------------------------------------------------------------------------
+# Inner functions take flat arrays or addresses and numbers: a tuple of arrays costs a reference
+# count for each of them at every call.
 @jit
-def _wrap_row(row, bits):
+def _wrap(acc, start, count, bits):
     """Sign-extend what acc_bits hold."""
-    for lane in range(len(row)):
-        row[lane] = (np.int64(row[lane]) << (64 - bits)) >> (64 - bits)
+    for k in range(start, start + count):
+        acc[k] = (np.int64(acc[k]) << (64 - bits)) >> (64 - bits)
 
 
 @jit
-def _gemm_reset(state, insn):
+def _gemm_reset(acc, lanes, uop, insn):
     for y in range(insn[ITER_OUT]):
         for x in range(insn[ITER_IN]):
             offset = y * insn[DST_OUT] + x * insn[DST_IN]
             for u in range(insn[UOP_BGN], insn[UOP_END]):
-                row = state.acc[state.uop[u, 0] + offset]
-                for lane in range(len(row)):
-                    row[lane] = 0
+                start = (uop[u, 0] + offset) * lanes
+                for k in range(start, start + lanes):
+                    acc[k] = 0
 
 
 @jit
-def _gemm_narrow(state, insn):
+def _gemm_narrow(acc, lanes, uop, insn, bits):
     """Wrap every accumulator that the loop writes; for acc_bits below 32."""
     for y in range(insn[ITER_OUT]):
         for x in range(insn[ITER_IN]):
             offset = y * insn[DST_OUT] + x * insn[DST_IN]
             for u in range(insn[UOP_BGN], insn[UOP_END]):
-                _wrap_row(state.acc[state.uop[u, 0] + offset], state.acc_bits)
+                _wrap(acc, (uop[u, 0] + offset) * lanes, lanes, bits)
 
 
 @jit
-def _vector_rows(state, dst, dst_step, src, src_step, wgt, count):
-    """`count` micro-ops that share a weight element, by `gemm_rows`."""
-    acc_bytes = 4 * state.acc.shape[1]
-    inp_bytes = 2 * state.inp.shape[1]
-    acc = state.acc.ctypes.data + dst * acc_bytes
-    inp = state.inp.ctypes.data + src * inp_bytes
-    weights = state.wgt.ctypes.data + 2 * wgt * state.wgt.shape[1]
-    for o in range(0, state.block_out, LANES):
-        for i in range(0, state.block_in, ROW_PAIRS):
-            block = weights + 2 * (o * state.block_in + i * LANES)
+def _vector_rows(acc, acc_step, inp, inp_step, wgt, count, batch, block_in, block_out):
+    """`count` micro-ops that share a weight element, by `gemm_rows`; addresses and bytes."""
+    for o in range(0, block_out, LANES):
+        for i in range(0, block_in, ROW_PAIRS):
+            block = wgt + 2 * (o * block_in + i * LANES)
             if count == 1:
-                gemm_rows(
-                    acc + 4 * o,
-                    4 * state.block_out,
-                    inp + 2 * i,
-                    2 * state.block_in,
-                    block,
-                    state.batch,
-                )
+                gemm_rows(acc + 4 * o, 4 * block_out, inp + 2 * i, 2 * block_in, block, batch)
             else:
-                for b in range(state.batch):
-                    gemm_rows(
-                        acc + 4 * (b * state.block_out + o),
-                        dst_step * acc_bytes,
-                        inp + 2 * (b * state.block_in + i),
-                        src_step * inp_bytes,
-                        block,
-                        count,
-                    )
+                for b in range(batch):
+                    to, source = 4 * (b * block_out + o), 2 * (b * block_in + i)
+                    gemm_rows(acc + to, acc_step, inp + source, inp_step, block, count)
 
 
 @jit
-def _plain_rows(state, dst, dst_step, src, src_step, wgt, count):
-    """`count` micro-ops that share a weight element, for any block."""
-    block_in, block_out = state.block_in, state.block_out
-    weights = state.wgt[wgt]
+def _plain_rows(
+    acc, dst, dst_step, inp, src, src_step, wgt, first_wgt, count, batch, block_in, block_out
+):
+    """`count` micro-ops that share a weight element, for any block; flat arrays, lanes."""
     for k in range(count):
-        acc, inp = state.acc[dst + k * dst_step], state.inp[src + k * src_step]
-        for b in range(state.batch):
+        for b in range(batch):
+            to, source = dst + k * dst_step + b * block_out, src + k * src_step + b * block_in
             for p in range(block_in >> 1):
-                first = np.int32(inp[b * block_in + 2 * p])
-                second = np.int32(inp[b * block_in + 2 * p + 1])
-                pairs = weights[2 * p * block_out : 2 * (p + 1) * block_out]
+                first = np.int32(inp[source + 2 * p])
+                second = np.int32(inp[source + 2 * p + 1])
+                pairs = first_wgt + 2 * p * block_out
                 for o in range(block_out):
-                    acc[b * block_out + o] += first * pairs[2 * o] + second * pairs[2 * o + 1]
+                    products = first * wgt[pairs + 2 * o] + second * wgt[pairs + 2 * o + 1]
+                    acc[to + o] += products
 
 
 @jit
@@ -429,8 +410,9 @@ def exec_gemm(state, insn):
     """Reset or accumulate. Loops are interchanged: the innermost shares a weight where one does."""
     if loop_count(insn) == 0:
         return
+    uop, acc, lanes = state.uop, state.acc.ravel(), state.acc.shape[1]
     if insn[RESET] != 0:
-        _gemm_reset(state, insn)
+        _gemm_reset(acc, lanes, uop, insn)
         return
     n_out, dst_out, src_out, wgt_out = insn[ITER_OUT], insn[DST_OUT], insn[SRC_OUT], insn[WGT_OUT]
     n_in, dst_in, src_in, wgt_in = insn[ITER_IN], insn[DST_IN], insn[SRC_IN], insn[WGT_IN]
@@ -441,19 +423,46 @@ def exec_gemm(state, insn):
         dst_out, dst_in = dst_in, dst_out
         src_out, src_in = src_in, src_out
         wgt_out, wgt_in = wgt_in, wgt_out
+    inp, inp_lanes = state.inp.ravel(), state.inp.shape[1]
+    weights, wgt_lanes = state.wgt.ravel(), state.wgt.shape[1]
+    acc_at, inp_at, wgt_at = acc.ctypes.data, inp.ctypes.data, weights.ctypes.data
+    vector, batch = state.vector, state.batch
+    block_in, block_out = state.block_in, state.block_out
     for y in range(n_out):
         for u in range(insn[UOP_BGN], insn[UOP_END]):
-            dst = state.uop[u, 0] + y * dst_out
-            src = state.uop[u, 1] + y * src_out
-            wgt = state.uop[u, 2] + y * wgt_out
             for x in range(0, n_in, shared_in):
-                d, s, w = dst + x * dst_in, src + x * src_in, wgt + x * wgt_in
-                if state.vector:
-                    _vector_rows(state, d, dst_in, s, src_in, w, shared_in)
+                dst = (uop[u, 0] + y * dst_out + x * dst_in) * lanes
+                src = (uop[u, 1] + y * src_out + x * src_in) * inp_lanes
+                wgt = (uop[u, 2] + y * wgt_out + x * wgt_in) * wgt_lanes
+                if vector:
+                    _vector_rows(
+                        acc_at + 4 * dst,
+                        4 * dst_in * lanes,
+                        inp_at + 2 * src,
+                        2 * src_in * inp_lanes,
+                        wgt_at + 2 * wgt,
+                        shared_in,
+                        batch,
+                        block_in,
+                        block_out,
+                    )
                 else:
-                    _plain_rows(state, d, dst_in, s, src_in, w, shared_in)
+                    _plain_rows(
+                        acc,
+                        dst,
+                        dst_in * lanes,
+                        inp,
+                        src,
+                        src_in * inp_lanes,
+                        weights,
+                        wgt,
+                        shared_in,
+                        batch,
+                        block_in,
+                        block_out,
+                    )
     if state.acc_bits < 32:
-        _gemm_narrow(state, insn)
+        _gemm_narrow(acc, lanes, uop, insn, state.acc_bits)
 
 
 # ---- ALU ---------------------------------------------------------------------------------------
@@ -478,67 +487,107 @@ def _requantize(a, b, out_bits):
 
 
 @jit
-def _alu_imm(state, op, row, imm):
-    """One operation on every lane with an immediate."""
-    lanes = len(row)
+def _alu_imm(acc, start, count, op, imm, acc_bits, out_bits):
+    """One operation with an immediate on `count` lanes of flat acc."""
+    end = start + count
     if op == MIN:
-        for k in range(lanes):
-            row[k] = min(row[k], np.int32(imm))
+        for k in range(start, end):
+            acc[k] = min(acc[k], np.int32(imm))
     elif op == MAX:
-        for k in range(lanes):
-            row[k] = max(row[k], np.int32(imm))
+        for k in range(start, end):
+            acc[k] = max(acc[k], np.int32(imm))
     elif op == ADD:
-        for k in range(lanes):
-            row[k] = row[k] + imm
+        for k in range(start, end):
+            acc[k] = acc[k] + np.int32(imm)
+    elif op == SHR and imm >= 0:
+        shift = min(imm, 31)
+        for k in range(start, end):
+            acc[k] = acc[k] >> shift
     elif op == SHR:
-        for k in range(lanes):
-            row[k] = _shift_right(np.int64(row[k]), imm, state.acc_bits)
+        for k in range(start, end):
+            acc[k] = _shift_right(np.int64(acc[k]), imm, acc_bits)
     elif op == MUL:
-        for k in range(lanes):
-            row[k] = row[k] * imm
+        for k in range(start, end):
+            acc[k] = acc[k] * np.int32(imm)
     else:
-        for k in range(lanes):
-            row[k] = _requantize(np.int64(row[k]), imm, state.out_bits)
+        for k in range(start, end):
+            acc[k] = _requantize(np.int64(acc[k]), imm, out_bits)
 
 
 @jit
-def _alu_pair(state, op, row, other):
-    """One operation lane by lane; both rows may be the same element."""
-    lanes = len(row)
+def _alu_pair(acc, dst, src, count, op, acc_bits, out_bits):
+    """One operation on `count` lanes of flat acc, lowest first; operands may overlap."""
     if op == MIN:
-        for k in range(lanes):
-            row[k] = min(row[k], other[k])
+        for k in range(count):
+            acc[dst + k] = min(acc[dst + k], acc[src + k])
     elif op == MAX:
-        for k in range(lanes):
-            row[k] = max(row[k], other[k])
+        for k in range(count):
+            acc[dst + k] = max(acc[dst + k], acc[src + k])
     elif op == ADD:
-        for k in range(lanes):
-            row[k] = row[k] + other[k]
+        for k in range(count):
+            acc[dst + k] = acc[dst + k] + acc[src + k]
     elif op == SHR:
-        for k in range(lanes):
-            row[k] = _shift_right(np.int64(row[k]), np.int64(other[k]), state.acc_bits)
+        for k in range(count):
+            a, b = np.int64(acc[dst + k]), np.int64(acc[src + k])
+            acc[dst + k] = _shift_right(a, b, acc_bits)
     elif op == MUL:
-        for k in range(lanes):
-            row[k] = np.int64(row[k]) * np.int64(other[k])
+        for k in range(count):
+            acc[dst + k] = np.int64(acc[dst + k]) * np.int64(acc[src + k])
     else:
-        for k in range(lanes):
-            row[k] = _requantize(np.int64(row[k]), np.int64(other[k]), state.out_bits)
+        for k in range(count):
+            a, b = np.int64(acc[dst + k]), np.int64(acc[src + k])
+            acc[dst + k] = _requantize(a, b, out_bits)
+
+
+@jit
+def _exec_alu_imm(state, insn):
+    """An immediate: no operation reads another's element, so their order is free.
+
+    Neighbouring elements along one of the loops become one run of lanes.
+    """
+    uop, acc, lanes = state.uop, state.acc.ravel(), state.acc.shape[1]
+    acc_bits, out_bits = state.acc_bits, state.out_bits
+    n_out, dst_out, n_in, dst_in = insn[ITER_OUT], insn[DST_OUT], insn[ITER_IN], insn[DST_IN]
+    if dst_out == 1 and (dst_in != 1 or n_out > n_in):
+        n_out, n_in, dst_out, dst_in = n_in, n_out, dst_in, dst_out
+    run = n_in if dst_in == 1 else 1
+    for y in range(n_out):
+        for u in range(insn[UOP_BGN], insn[UOP_END]):
+            for x in range(0, n_in, run):
+                start = (uop[u, 0] + y * dst_out + x * dst_in) * lanes
+                _alu_imm(acc, start, run * lanes, insn[ALU_OPCODE], insn[IMM], acc_bits, out_bits)
+                if acc_bits < 32:
+                    _wrap(acc, start, run * lanes, acc_bits)
+
+
+@jit
+def _exec_alu_pair(state, insn):
+    """Two operands, in program order: each operation sees the writes of those before it.
+
+    With one micro-op and neighbouring elements a row of operations is one run of lanes; lanes go
+    from the lowest up, so an overlap of the operands reads what the order says.
+    """
+    uop, acc, lanes = state.uop, state.acc.ravel(), state.acc.shape[1]
+    acc_bits, out_bits = state.acc_bits, state.out_bits
+    dst_in, src_in = insn[DST_IN], insn[SRC_IN]
+    single = insn[UOP_END] - insn[UOP_BGN] == 1 and dst_in == 1 and src_in == 1
+    run = insn[ITER_IN] if single and acc_bits == 32 else 1
+    for y in range(insn[ITER_OUT]):
+        for x in range(0, insn[ITER_IN], run):
+            for u in range(insn[UOP_BGN], insn[UOP_END]):
+                dst = (uop[u, 0] + y * insn[DST_OUT] + x * dst_in) * lanes
+                src = (uop[u, 1] + y * insn[SRC_OUT] + x * src_in) * lanes
+                _alu_pair(acc, dst, src, run * lanes, insn[ALU_OPCODE], acc_bits, out_bits)
+                if acc_bits < 32:
+                    _wrap(acc, dst, lanes, acc_bits)
 
 
 @jit
 def exec_alu(state, insn):
-    """Every operation in program order, so that each sees the writes of those before it."""
-    op, use_imm, imm = insn[ALU_OPCODE], insn[USE_IMM] != 0, insn[IMM]
-    narrow = state.acc_bits < 32
-    for y in range(insn[ITER_OUT]):
-        for x in range(insn[ITER_IN]):
-            dst = y * insn[DST_OUT] + x * insn[DST_IN]
-            src = y * insn[SRC_OUT] + x * insn[SRC_IN]
-            for u in range(insn[UOP_BGN], insn[UOP_END]):
-                row = state.acc[state.uop[u, 0] + dst]
-                if use_imm:
-                    _alu_imm(state, op, row, imm)
-                else:
-                    _alu_pair(state, op, row, state.acc[state.uop[u, 1] + src])
-                if narrow:
-                    _wrap_row(row, state.acc_bits)
+    """The whole loop nest of an ALU instruction."""
+    if loop_count(insn) == 0:
+        return
+    if insn[USE_IMM] != 0:
+        _exec_alu_imm(state, insn)
+    else:
+        _exec_alu_pair(state, insn)

@@ -16,6 +16,8 @@ from covta.sim.vector import LANES, PAIRS
 
 __all__ = ["Dram", "State", "make_dram", "make_state", "read_dram"]
 
+ALIGN_BYTES = 64
+
 
 class State(NamedTuple):
     """Scratchpads and the sizes that kernels need. There is no out: it is the low bits of acc.
@@ -25,7 +27,7 @@ class State(NamedTuple):
     uop : (uop_depth, 3) int32: dst, src, wgt
     inp : (inp_depth, batch * block_in) int16, sign-extended
     wgt : (wgt_depth, block_out * block_in) int16, sign-extended, ordered
-        ``[block_out / chunk][block_in / 2][chunk][2]``, so that pairs along the reduction are adjacent
+        ``[block_out / chunk][block_in / 2][chunk][2]``: pairs along the reduction are adjacent
     acc : (acc_depth, batch * block_out) int32, sign-extended from acc_bits
     elem_bytes, depth : (6,) int64, by memory type
     uop_lsb, uop_mask : (3,) int64, of dst, src, wgt
@@ -65,16 +67,24 @@ class Dram(NamedTuple):
     window_end: int
 
 
+def _zeros(shape: tuple[int, int], dtype: type[np.generic]) -> np.ndarray:
+    """Zeros that begin at a multiple of 64 bytes, so that vectors do not straddle cache lines."""
+    size = shape[0] * shape[1] * np.dtype(dtype).itemsize
+    buffer = np.zeros(size + ALIGN_BYTES, np.uint8)
+    first = -buffer.ctypes.data % ALIGN_BYTES
+    return buffer[first : first + size].view(dtype).reshape(shape)
+
+
 def make_state(cfg: Config) -> State:
     """Scratchpads of a machine, zeroed."""
     x = isa(cfg)
     vector = cfg.block_in % (2 * PAIRS) == 0 and cfg.block_out % LANES == 0
     fields = [x.uop.positions[name] for name in ("dst", "src", "wgt")]
     return State(
-        uop=np.zeros((cfg.uop_depth, 3), np.int32),
-        inp=np.zeros((cfg.inp_depth, cfg.batch * cfg.block_in), np.int16),
-        wgt=np.zeros((cfg.wgt_depth, cfg.block_out * cfg.block_in), np.int16),
-        acc=np.zeros((cfg.acc_depth, cfg.lanes), np.int32),
+        uop=_zeros((cfg.uop_depth, 3), np.int32),
+        inp=_zeros((cfg.inp_depth, cfg.batch * cfg.block_in), np.int16),
+        wgt=_zeros((cfg.wgt_depth, cfg.block_out * cfg.block_in), np.int16),
+        acc=_zeros((cfg.acc_depth, cfg.lanes), np.int32),
         elem_bytes=np.array([x.elem_bytes(m) for m in MemoryType], np.int64),
         depth=np.array([x.depth(m) for m in MemoryType], np.int64),
         uop_lsb=np.array([lsb for lsb, _ in fields], np.int64),

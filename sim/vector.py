@@ -1,7 +1,8 @@
 """The innermost loop of GEMM as LLVM vector code, for any target that LLVM knows.
 
-Sixteen output lanes accumulate sixteen products each. Inputs and weights lie as int16 pairs along the
-reduction, so that x86 selects its multiply-add of pairs and other targets their widening multiplies.
+Sixteen output lanes accumulate sixteen products each. Inputs and weights lie as int16 pairs along
+the reduction, so that x86 selects its multiply-add of pairs and other targets their widening
+multiplies.
 """
 
 from __future__ import annotations
