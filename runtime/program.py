@@ -194,6 +194,8 @@ class Program:
             return cls._from_arrays(_read_npz(Path(path)))
         except (ProgramError, ConfigError) as error:
             raise ProgramError(f"{path}: {error}") from None
+        except RecursionError:
+            raise ProgramError(f"{path}: config or meta is nested too deeply") from None
 
     @classmethod
     def _from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Program:

@@ -113,6 +113,8 @@ WRONG = {
     "tokens": ({"initial_tokens": np.full(4, 256, np.uint32)}, "four counts from 0 to 255"),
     "meta": ({"meta": np.array("{")}, "meta: must be JSON"),
     "meta list": ({"meta": np.array("[]")}, "meta: must be a JSON object"),
+    "deep meta": ({"meta": np.array("[" * 200_000)}, "config or meta is nested too deeply"),
+    "deep config": ({"config": np.array("[" * 5_000)}, "config or meta is nested too deeply"),
     "unknown": ({"extra": np.zeros(1)}, "unknown key 'extra'"),
     "objects": ({"region_1": np.array([{}], dtype=object)}, "Python objects|object"),
 }
