@@ -41,6 +41,22 @@ from covta.runtime.program import Program
 __all__ = ["LAYERS", "Conv2d", "Epilogue", "Layer", "Tiling", "build_conv", "build_layer"]
 
 
+STORE_LATENCY_CYCLES = 160
+"""What a store may take beside its beats, as the schedule assumes."""
+
+PIXELS_PER_WEIGHT = 40
+"""Positions that use a weight element of 32 beats, so that loading it takes less than using it."""
+
+FIRST_PIXELS = 32
+"""Positions that are summed first of all: one weight element is 32 beats, and serves each of them."""
+
+EARLY_BLOCKS = 4
+"""Input channel blocks of the first tile that are loaded tap by tap."""
+
+LOAD_LATENCY_CYCLES = 1200
+"""What the compute unit's load may wait for bursts of the load unit that were asked for before."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Layer:
     """A square convolution: image size, channels, kernel, stride, padding.
@@ -60,6 +76,26 @@ class Layer:
     def out_size(self) -> int:
         """Rows and columns of the output."""
         return (self.size + 2 * self.pad - self.kernel) // self.stride + 1
+
+    @property
+    def row_step(self) -> int:
+        """Rows of the image from one that is needed to the next: a 1x1 kernel skips some."""
+        return self.stride if self.kernel == 1 and not self.pad else 1
+
+    @property
+    def rows(self) -> int:
+        """Rows of the image that are needed."""
+        return math.ceil(self.size / self.row_step)
+
+    @property
+    def row_stride(self) -> int:
+        """Needed rows from one output row to the next."""
+        return self.stride // self.row_step
+
+    def planes_rows(self, rows: int, *, skip_padding: bool) -> int:
+        """Rows that `rows` output rows need; with padding unless it is skipped."""
+        height = (rows - 1) * self.row_stride + self.kernel
+        return min(height, self.rows) if skip_padding else height
 
     def macs(self, images: int = 1) -> int:
         """Multiply-accumulates, those with padding among them."""
@@ -124,28 +160,31 @@ class Tiling:
             math.ceil(layer.outputs / cfg.block_out),
         )
         room = cfg.acc_depth // 2 - (co_blocks if bias else 0)
+        out, taps = layer.out_size, layer.kernel**2
         width = layer.size + (0 if skip_padding else 2 * layer.pad)
-        taps = layer.kernel**2
-        rows = min(layer.out_size, max(1, room // layer.out_size))
-        while rows > 1:
-            plane = ((rows - 1) * layer.stride + layer.kernel) * width
-            if 3 * plane <= cfg.inp_depth:
-                break
+
+        def plane_elems(rows: int) -> int:
+            return layer.planes_rows(rows, skip_padding=skip_padding) * width
+
+        rows = min(out, max(1, room // out))
+        if layer.kernel == 1:  # little reuse: all channels together, a weight used long enough
+            rows = min(rows, math.ceil(PIXELS_PER_WEIGHT / out))
+        while rows > 1 and 3 * plane_elems(rows) > cfg.inp_depth:
             rows -= 1
-        rows = math.ceil(layer.out_size / math.ceil(layer.out_size / rows))
-        plane = min(
-            (rows - 1) * layer.stride + layer.kernel, layer.size if skip_padding else 1 << 30
-        )
-        plane *= width
-        co = max(1, min(co_blocks // 2 or 1, room // (rows * layer.out_size), 8))
+        rows = math.ceil(out / math.ceil(out / rows))
+        plane = plane_elems(rows)
+        most = co_blocks if layer.kernel == 1 else min(8, co_blocks // 2 or 1)
+        co = max(1, min(most, room // (rows * out), cfg.wgt_depth // taps))
+        co = math.ceil(co_blocks / math.ceil(co_blocks / co))
         ci = 1
         while (
             2 * ci <= min(ci_blocks, 4)
+            and ci * co <= 32
             and 3 * 2 * ci * plane <= cfg.inp_depth
             and 4 * 2 * ci * co * taps <= cfg.wgt_depth
         ):
             ci *= 2
-        if plane > cfg.inp_depth or co * ci * taps > cfg.wgt_depth or rows * layer.out_size > room:
+        if plane > cfg.inp_depth or co * ci * taps > cfg.wgt_depth or rows * out > room:
             raise BuildError(
                 f"a tile of one row must fit the scratchpads of {cfg.name}, got {plane} of"
                 f" {cfg.inp_depth} inp, {co * ci * taps} of {cfg.wgt_depth} wgt elements"
@@ -251,19 +290,6 @@ class Shadow:
             self.free_at = max(self.free_at, self.clock) + cost
 
 
-STORE_LATENCY_CYCLES = 160
-"""What a store may take beside its beats, as the schedule assumes."""
-
-FIRST_PIXELS = 32
-"""Positions that are summed first of all: one weight element is 32 beats, and serves each of them."""
-
-EARLY_BLOCKS = 4
-"""Input channel blocks of the first tile that are loaded tap by tap."""
-
-LOAD_LATENCY_CYCLES = 1200
-"""What the compute unit's load may wait for bursts of the load unit that were asked for before."""
-
-
 class Conv2d:
     """Emits one convolution into a `Builder`.
 
@@ -312,9 +338,10 @@ class Conv2d:
         self.bias_at = [half.base for half in self.halves]
         self.sums_at = [half.base + bias_elems for half in self.halves]
         self.clean = [0, 0]  # elements of each half that hold clipped values
-        stage = self._plane_elems(tiling.rows) * tiling.ci
-        self.inp = Ring(_turns(cfg.inp_depth, stage))
-        self.wgt = Ring(_turns(cfg.wgt_depth, self.taps * tiling.ci * tiling.co))
+        inputs = self._plane_elems(tiling.rows) * tiling.ci
+        weights = self.taps * tiling.ci * tiling.co
+        self.inp = Ring(_turns(cfg.inp_depth, inputs))
+        self.wgt = Ring(_turns(cfg.wgt_depth, weights, whole=w.elems))
         self.stored_at = [0, 0]
         self.shadow = Shadow()
 
@@ -374,15 +401,12 @@ class Conv2d:
     def _input_rows(self, tile: Tile) -> tuple[int, int]:
         """Rows of the image that a tile needs, first and end; beyond the image where padding is."""
         layer = self.layer
-        begin = tile.row * layer.stride - layer.pad
-        end = (tile.row + tile.rows - 1) * layer.stride - layer.pad + layer.kernel
-        return (max(begin, 0), min(end, layer.size)) if self.skip_padding else (begin, end)
+        begin = tile.row * layer.row_stride - layer.pad
+        end = (tile.row + tile.rows - 1) * layer.row_stride - layer.pad + layer.kernel
+        return (max(begin, 0), min(end, layer.rows)) if self.skip_padding else (begin, end)
 
     def _plane_elems(self, rows: int) -> int:
-        height = (rows - 1) * self.layer.stride + self.layer.kernel
-        if self.skip_padding:
-            height = min(height, self.layer.size)
-        return height * self.width
+        return self.layer.planes_rows(rows, skip_padding=self.skip_padding) * self.width
 
     # ---- the whole -------------------------------------------------------------------------
     def emit(self) -> None:
@@ -466,17 +490,19 @@ class Conv2d:
 
     def _load_inputs(self, tile: Tile, missing: list[tuple], begin: int, end: int) -> None:
         """Rows ``begin ... end - 1`` of the image for those channel blocks that are missing."""
-        size, pad = self.layer.size, self.layer.pad
+        layer, size = self.layer, self.layer.size
         ahead = (begin - self._input_rows(tile)[0]) * self.width
-        top, bottom = max(begin, 0), min(end, size)
-        if not self.skip_padding:
+        top, bottom = max(begin, 0), min(end, layer.rows)
+        if not self.skip_padding or layer.row_step > 1:
+            pad = 0 if self.skip_padding else layer.pad
             for key in missing:
                 self.b.load(
                     self.inp.where[key] + ahead,
                     self.x,
-                    self.x.index(tile.image, key[3], top, 0),
+                    self.x.index(tile.image, key[3], top * layer.row_step, 0),
                     y_size=bottom - top,
                     x_size=size,
+                    x_stride=size * layer.row_step,
                     y_pad=(top - begin, end - bottom),
                     x_pad=(pad, pad),
                 )
@@ -523,11 +549,11 @@ class Conv2d:
         """One kernel tap for those positions of a tile's rows in `part` that it reaches."""
         layer, out = self.layer, self.out
         begin, end = self._input_rows(tile)
-        first_row, rows = self._reach(ky, part.row, part.rows)
-        first_column, columns = self._reach(kx, 0, out)
+        first_row, rows = self._reach(ky, part.row, part.rows, layer.row_stride, layer.rows)
+        first_column, columns = self._reach(kx, 0, out, layer.stride, layer.size)
         if not rows or not columns:
             return
-        row = first_row * layer.stride + ky - layer.pad - begin
+        row = first_row * layer.row_stride + ky - layer.pad - begin
         column = first_column * layer.stride + kx - (layer.pad if self.skip_padding else 0)
         dst = (first_row - tile.row) * out + first_column + self.sums_at[half]
         tap = ky * layer.kernel + kx
@@ -542,18 +568,18 @@ class Conv2d:
         ]
         self.b.gemm(
             uops,
-            outer=Loop(count=rows, dst=out, src=layer.stride * self.width),
+            outer=Loop(count=rows, dst=out, src=layer.row_stride * self.width),
             inner=Loop(count=columns, dst=1, src=layer.stride),
         )
         self.shadow.after_gemm(len(uops) * rows * columns)
 
-    def _reach(self, tap: int, first: int, count: int) -> tuple[int, int]:
+    def _reach(self, tap: int, first: int, count: int, stride: int, size: int) -> tuple[int, int]:
         """First of the output rows (columns) ``first ...`` whose tap meets the image, and how many."""
-        layer = self.layer
         if not self.skip_padding:
             return first, count
-        low = max(first, math.ceil((layer.pad - tap) / layer.stride))
-        high = min(first + count, (layer.size - 1 + layer.pad - tap) // layer.stride + 1)
+        pad = self.layer.pad
+        low = max(first, math.ceil((pad - tap) / stride))
+        high = min(first + count, (size - 1 + pad - tap) // stride + 1)
         return low, max(0, high - low)
 
     # ---- what follows the sums -------------------------------------------------------------
@@ -647,12 +673,15 @@ class Conv2d:
             )
 
 
-def _turns(depth: int, stage: int) -> int:
+def _turns(depth: int, stage: int, *, whole: int | None = None) -> int:
     """Elements of a ring for stages of one size: a power of two of them, at most 4.
 
-    So stages come to lie in few ways, and there are few different micro-ops.
+    So stages come to lie in few ways, and there are few different micro-ops. But all of it if `whole`,
+    everything that will ever be in it, fits.
     """
-    return depth if depth < 2 * stage else stage * (4 if depth >= 4 * stage else 2)
+    if depth < 2 * stage or (whole is not None and whole <= depth):
+        return depth
+    return stage * (4 if depth >= 4 * stage else 2)
 
 
 def _runs(numbers: list[int]) -> list[list[int]]:

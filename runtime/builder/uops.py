@@ -74,6 +74,7 @@ def place_uops(cfg: Config, insns: Sequence[Insn], *, batch_uops: int = BATCH_UO
     """Give every GEMM and ALU instruction its `uop_bgn` and `uop_end`, and insert the LOADs."""
     align = cfg.bus.data_bits // cfg.uop_bits
     ring = _Ring(cfg.uop_depth, align)
+    batch_uops = min(batch_uops, cfg.uop_depth // 2)
     encode = isa(cfg).uop.encode
     users = [insn for insn in insns if insn.uops]
     position = {id(insn): k for k, insn in enumerate(users)}
