@@ -129,7 +129,7 @@ class Epilogue:
     rounding : bool
         Add half of the last place before the shift.
     use_rqt : bool
-        One RQT instruction (extension *requantize*) for shift and clip; it rounds.
+        One RQT instruction (extension *requantize*) for rounding, shift and clip.
     """
 
     shift: int = 8
@@ -138,10 +138,13 @@ class Epilogue:
     use_rqt: bool = False
 
     def __post_init__(self) -> None:
-        if self.use_rqt and not self.rounding:
-            raise BuildError("rounding must be True with use_rqt (RQT rounds), got False")
         if not 0 <= self.shift <= 31:
             raise BuildError(f"shift must be from 0 to 31, got {self.shift}")
+
+    @property
+    def rqt_imm(self) -> int:
+        """Operand of RQT: shift in bits 4:0, rounding in bit 5, ReLU in bit 6."""
+        return self.shift | self.rounding << 5 | self.relu << 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -602,9 +605,7 @@ class Conv2d:
             alu(AluOp.ADD, 1 << (e.shift - 1))
         high = (1 << (self.cfg.out_bits - 1)) - 1
         if e.use_rqt:
-            if e.relu:
-                alu(AluOp.MAX, 0)
-            alu(AluOp.RQT, e.shift)
+            alu(AluOp.RQT, e.rqt_imm)
         else:
             if e.shift:
                 alu(AluOp.SHR, e.shift)
@@ -802,7 +803,7 @@ def main() -> int:
             cfg,
             LAYERS[options.layer],
             name=options.layer,
-            epilogue=Epilogue(shift=11, rounding=options.rqt, use_rqt=options.rqt),
+            epilogue=Epilogue(shift=11, use_rqt=options.rqt),
             bias=not options.no_bias,
             skip_padding=not options.dense,
         )
