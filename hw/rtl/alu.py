@@ -314,7 +314,6 @@ class AluEngine(wiring.Component):
         op = Signal(STAGE1_LAYOUT, reset_less=True)
         code = s1.alu_opcode
         m.d.sync += [
-            op.use_imm.eq(s1.use_imm),
             op.subtract.eq((code == AluOp.MIN) | (code == AluOp.MAX)),
             op.min.eq(code == AluOp.MIN),
             op.max.eq(code == AluOp.MAX),
@@ -323,13 +322,14 @@ class AluEngine(wiring.Component):
             op.mul.eq(code == AluOp.MUL),
             op.rqt.eq((code == AluOp.RQT) if cfg.has("requantize") else 0),
         ]
+        # a lane's operand 2 is the union of its register and these, of which one is 0
+        imm2, imm3 = (
+            Signal(signed(s1.imm.shape().width), name=f"imm{k}", reset_less=True) for k in (2, 3)
+        )
         rqt3 = Signal(reset_less=True)
-        imm3 = Signal(signed(cfg.acc_bits), reset_less=True)
+        m.d.sync += imm2.eq(Mux(s1.use_imm, s1.imm, 0))
         with m.If(~self._stays):
-            m.d.sync += [
-                rqt3.eq(op.rqt),
-                imm3.eq(Mux(op.rqt, 0, s2.imm) if cfg.has("requantize") else s2.imm),
-            ]
+            m.d.sync += [rqt3.eq(op.rqt), imm3.eq(imm2)]
 
         lanes = []
         for k in range(cfg.lanes):
@@ -338,28 +338,28 @@ class AluEngine(wiring.Component):
             m.d.comb += [
                 lane.a.eq(self.rd_data.word_select(k, cfg.acc_bits)),
                 lane.capture.eq(s1.valid & ~s1.use_imm),
+                lane.clear.eq(s1.valid & s1.use_imm),
                 lane.load.eq(s2.valid),
                 lane.op.eq(op),
-                lane.imm.eq(s2.imm),
+                lane.imm.eq(imm2),
                 lane.store.eq(s3.valid & (~self._mul3 | (self._group == k // cfg.alu_mul_lanes))),
                 lane.rqt2.eq(rqt3),
                 lane.imm2.eq(imm3),
                 self.wr_data.word_select(k, cfg.acc_bits).eq(lane.o),
             ]
-        self._multiply(m, lanes, op, imm3)
+        self._multiply(m, lanes, op, imm2, imm3)
 
-    def _multiply(self, m: Module, lanes: list[AluLane], op, imm3) -> None:
+    def _multiply(self, m: Module, lanes: list[AluLane], op, imm2, imm3) -> None:
         """Products of lane group 0 start in stage 2, of the other groups in stage 3."""
         cfg = self.cfg
-        s2, s3 = self._stages[1:3]
+        s2 = self._stages[1]
         width = cfg.alu_mul_lanes
-        en, group, use_imm = Signal(), Signal.like(self._group), Signal()
-        imm = Signal(cfg.acc_bits)
+        en, group = Signal(), Signal.like(self._group)
+        imm = Signal(signed(cfg.acc_bits))
         m.d.comb += [
             en.eq((s2.valid & op.mul) | self._stays),
             group.eq(Mux(self._stays, self._group + 1, 0)),
-            use_imm.eq(Mux(self._stays, s3.use_imm, s2.use_imm)),
-            imm.eq(Mux(self._stays, imm3, s2.imm)),
+            imm.eq(Mux(self._stays, imm3, imm2)),
         ]
         for j in range(width):
             m.submodules[f"multiplier_{j}"] = multiplier = LaneMultiplier(cfg)
@@ -374,4 +374,4 @@ class AluEngine(wiring.Component):
                             b.eq(lane.kept_b),
                         ]
                     m.d.comb += lane.product.eq(multiplier.o)
-            m.d.comb += multiplier.b.eq(Mux(use_imm, imm, b))
+            m.d.comb += multiplier.b.eq(b | imm)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Mux, Signal, Value, unsigned
-from amaranth.lib import data, enum, wiring
+from amaranth import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.params import Config, log2_exact
@@ -14,17 +14,8 @@ CHUNK = 4
 """Bits that share the coarse part of a shift mask."""
 
 
-class Select(enum.Enum, shape=unsigned(2)):
-    """What a lane puts out; SUM and IMM differ in the upper bit only."""
-
-    SHIFT = 0
-    SUM = 1
-    B = 2
-    IMM = 3
-
-
 STAGE1_LAYOUT = data.StructLayout(
-    {"use_imm": 1, "subtract": 1, "min": 1, "max": 1, "add": 1, "shr": 1, "mul": 1, "rqt": 1}
+    {"subtract": 1, "min": 1, "max": 1, "add": 1, "shr": 1, "mul": 1, "rqt": 1}
 )
 """Predecoded operation, equal for all lanes."""
 
@@ -32,13 +23,16 @@ STAGE1_LAYOUT = data.StructLayout(
 class AluLane(wiring.Component):
     """Compute one element: operand `a` in the cycle of `load`, result registered two edges later.
 
-    Stage 1 (cycle of `load`) adds or compares, and rotates `a` right by the low bits of operand 2.
-    Stage 2 (cycle of `store`) turns the rotation into a shift, selects, and clips.
+    Operand 2 is ``b | imm`` all along: whoever drives a lane clears the one that is not used, so
+    that an immediate costs no multiplexer. Stage 1 (cycle of `load`) adds or compares, and rotates
+    `a` right by the low bits of operand 2, all but the last level. Stage 2 (cycle of `store`) takes
+    that last level, and replaces what is masked by a word that is a union of what the operations
+    leave: registers of those that do not run are 0.
 
     A shift by ``b`` of either sign is a rotation right by ``r = b mod acc_bits`` under a mask: bit
     ``i`` keeps its value if ``i + r < acc_bits`` shifting right and if ``i + r >= acc_bits``
-    shifting left. The mask is kept as coarse terms (a chunk of 4 bits is dropped, or contains the
-    edge) and fine terms.
+    shifting left. The mask is kept as coarse terms (a chunk of 4 bits is dropped) and, in the chunk
+    with the edge only, fine ones; other operations than shifts drop every chunk.
 
     Parameters
     ----------
@@ -48,18 +42,18 @@ class AluLane(wiring.Component):
     -------
     a : ``In(acc_bits)``
         acc data.
-    capture : ``In(1)``
-        Keep `a` as operand 2 from the next cycle on.
+    capture, clear : ``In(1)``
+        Keep `a`, or 0, as `kept_b` from the next cycle on.
     load, op, imm : ``In``
-        Stage 1 takes `a`, and `b` or `imm`.
+        Stage 1 takes `a` and operand 2.
     store : ``In(1)``
-        Stage 2 takes the operation loaded last; operand 2 and `imm2` still hold.
+        Stage 2 takes the operation loaded last.
     rqt2, imm2 : ``In``
-        Whether that operation is RQT; its `imm`, 0 for RQT.
+        Whether that operation is RQT; its `imm`.
     product : ``In(acc_bits)``
         Of a MUL, 0 otherwise.
     kept_a, kept_b : ``Out(acc_bits)``
-        `a` of a MUL after `load`, operand 2 after `capture`.
+        `a` of a MUL after `load`, and what `capture` or `clear` left.
     o : ``Out(acc_bits)``
     """
 
@@ -70,6 +64,7 @@ class AluLane(wiring.Component):
             {
                 "a": In(n),
                 "capture": In(1),
+                "clear": In(1),
                 "load": In(1),
                 "op": In(STAGE1_LAYOUT),
                 "imm": In(n),
@@ -86,117 +81,108 @@ class AluLane(wiring.Component):
     def elaborate(self, platform) -> Module:
         """Two stages."""
         m = Module()
-        n = self.cfg.acc_bits
-        self._b = Signal(n, name="b_q", reset_less=True)
-        with m.If(self.capture):
-            m.d.sync += self._b.eq(self.a)
-        m.d.comb += self.kept_b.eq(self._b)
-        self._stage1(m)
-        self._stage2(m)
+        b = Signal(self.cfg.acc_bits, name="b_q", reset_less=True)
+        with m.If(self.clear):
+            m.d.sync += b.eq(0)
+        with m.Elif(self.capture):
+            m.d.sync += b.eq(self.a)
+        m.d.comb += self.kept_b.eq(b)
+        self._add(m)
+        self._rotate(m)
+        self._mask(m)
+        self._finish(m)
         return m
 
     # ---- stage 1 ---------------------------------------------------------------------------
-    def _stage1(self, m: Module) -> None:
+    def _add(self, m: Module) -> None:
+        """Register ``a + b`` of an ADD; know whether MIN or MAX take operand 2."""
         n = self.cfg.acc_bits
         op = self.op
-        b = Signal(n)
-        m.d.comb += b.eq(Mux(op.use_imm, self.imm, self._b))
-        self._sum = Signal(n, reset_less=True)
-        self._select = Signal(Select, reset_less=True)
-        less = self._add(m, b)
-        with m.If(self.load):
-            chosen_b = Mux(op.use_imm, Select.IMM, Select.B)
-            with m.If(op.add):
-                m.d.sync += self._select.eq(Select.SUM)
-            with m.Elif(op.rqt if self.cfg.has("requantize") else 0):
-                m.d.sync += self._select.eq(Select.IMM)
-            with m.Elif((op.min & ~less) | (op.max & less)):
-                m.d.sync += self._select.eq(chosen_b)
-            with m.Else():
-                m.d.sync += self._select.eq(Select.SHIFT)
-        self._rotate(m, b)
-
-    def _add(self, m: Module, b: Signal):
-        """Register ``a + b`` (all ones for RQT); return whether ``a < b``, given `subtract`."""
-        n = self.cfg.acc_bits
-        op = self.op
-        addend = Signal(n)
-        m.d.comb += addend.eq(b ^ op.subtract.replicate(n))
-        if self.cfg.has("requantize"):
-            with m.If(op.rqt):
-                m.d.comb += addend.eq(~self.a)
+        addend = (self.kept_b | self.imm) ^ op.subtract.replicate(n)
         # one bit below for the carry in, one above for the sign of the true difference
         left = Cat(op.subtract, self.a, self.a[-1])
         right = Cat(op.subtract, addend, addend[-1])
         total = Signal(n + 2)
         m.d.comb += total.eq(left + right)
+        less = total[n + 1]
+        self._sum = Signal(n, reset_less=True)
+        self._b = Signal(n, reset_less=True)
+        self._take_b = Signal(reset_less=True)
+        self._take_b_d = Signal()
+        m.d.comb += self._take_b_d.eq((op.min & ~less) | (op.max & less))
         with m.If(self.load):
-            m.d.sync += self._sum.eq(total[1 : n + 1])
-        return total[n + 1]
+            m.d.sync += [
+                self._sum.eq(Mux(op.add, total[1 : n + 1], 0)),
+                self._b.eq(self.kept_b),
+                self._take_b.eq(self._take_b_d),
+            ]
 
-    def _rotate(self, m: Module, b: Signal) -> None:
+    def _rotate(self, m: Module) -> None:
+        """Register `a` rotated by the even number of low bits; an odd bit is left to stage 2."""
         n = self.cfg.acc_bits
         log2_n = log2_exact(n)
         op = self.op
         shifts = op.shr | op.rqt if self.cfg.has("requantize") else op.shr
-        r = Signal(log2_n)
+        self._r = Signal(log2_n)
+        m.d.comb += self._r.eq((self.kept_b | self.imm)[:log2_n] & shifts.replicate(log2_n))
+        value = self.a
+        for bit in range(0, log2_n - 1, 2):
+            rotated = Signal(n, name=f"rotate_{bit}")
+            with m.Switch(self._r[bit : bit + 2]):
+                for k in range(4):
+                    with m.Case(k):
+                        m.d.comb += rotated.eq(value.rotate_right(k << bit))
+            value = rotated
+        self._rotated = Signal(n, reset_less=True)
+        self._halfway = Signal(reset_less=True)
+        with m.If(self.load):
+            m.d.sync += self._rotated.eq(value)
+            if log2_n % 2:
+                m.d.sync += self._halfway.eq(self._r[-1])
+        m.d.comb += self.kept_a.eq(self._rotated)
+
+    def _mask(self, m: Module) -> None:
+        n = self.cfg.acc_bits
+        log2_n = log2_exact(n)
+        op = self.op
         left = Signal()
         over = Signal()
 
-        def far(value):  # a shift by acc_bits or more, either way; for imm all lanes share this
+        def far(value):  # a shift by acc_bits or more, either way; not so of 0
             return value[log2_n:-1] != value[-1].replicate(n - 1 - log2_n)
 
+        is_far = far(self.kept_b) | far(self.imm)
         m.d.comb += [
-            r.eq(b[:log2_n] & shifts.replicate(log2_n)),
-            left.eq(op.shr & b[-1]),
-            over.eq((op.shr & Mux(op.use_imm, far(self.imm), far(self._b))) | op.mul),
+            left.eq(op.shr & (self.kept_b[-1] | self.imm[-1])),
+            over.eq((op.shr & is_far) | op.mul | op.add | self._take_b_d),
         ]
         if self.cfg.has("requantize") and log2_n < 5:
             with m.If(op.rqt):
-                m.d.comb += over.eq(b[log2_n:5].any())
-
-        value = self.a
-        for bit in range(0, log2_n, 2):
-            width = min(2, log2_n - bit)
-            choices = [value.rotate_right(k << bit) for k in range(1 << width)]
-            rotated = Signal(n, name=f"rotate_{bit}")
-            with m.Switch(r[bit : bit + width]):
-                for k, choice in enumerate(choices):
-                    with m.Case(k):
-                        m.d.comb += rotated.eq(choice)
-            value = rotated
+                m.d.comb += over.eq((self.kept_b | self.imm)[log2_n:5].any())
 
         chunks = n // CHUNK
-        self._rotated = Signal(n, reset_less=True)
         self._fill = Signal(reset_less=True)
         self._drop = Signal(chunks, reset_less=True)
-        self._edge = Signal(chunks, reset_less=True)
-        self._fine = Signal(CHUNK, reset_less=True)
-        drop_d, edge_d, fine_d = (
-            Signal.like(q, name=f"{name}_d")
-            for q, name in ((self._drop, "drop"), (self._edge, "edge"), (self._fine, "fine"))
-        )
-        coarse, fine = r[2:], r[:2]
+        self._fine = Signal(n, reset_less=True)
+        coarse, fine = self._r[2:], self._r[:2]
+        fine_d = Signal(CHUNK)
         for j in range(CHUNK):
             m.d.comb += fine_d[j].eq(left ^ _table(fine, lambda q, j=j: q + j >= CHUNK))
         for k in range(chunks):
             edge = chunks - 1 - k
             above = _table(coarse, lambda p, edge=edge: p > edge)
             below = _table(coarse, lambda p, edge=edge: p < edge)
-            m.d.comb += [
-                edge_d[k].eq(_table(coarse, lambda p, edge=edge: p == edge)),
-                drop_d[k].eq(over | Mux(left, below, above)),
-            ]
+            has_edge = Signal(name=f"has_edge_{k}")
+            m.d.comb += has_edge.eq(_table(coarse, lambda p, edge=edge: p == edge))
+            with m.If(self.load):
+                m.d.sync += [
+                    self._drop[k].eq(over | Mux(left, below, above)),
+                    self._fine.word_select(k, CHUNK).eq(Mux(has_edge, fine_d, 0)),
+                ]
         with m.If(self.load):
-            m.d.sync += [
-                self._rotated.eq(value),
-                self._fill.eq(self.a[-1] & ~left & ~op.mul),
-                self._fine.eq(fine_d),
-                self._edge.eq(edge_d),
-                self._drop.eq(drop_d),
-            ]
-        m.d.comb += self.kept_a.eq(self._rotated)
+            m.d.sync += self._fill.eq(self.a[-1] & (op.shr | op.rqt) & ~left)
         if self.cfg.has("requantize"):
+            b = self.kept_b | self.imm
             self._over = Signal(reset_less=True)
             self._round = Signal(reset_less=True)
             self._relu = Signal(reset_less=True)
@@ -208,46 +194,41 @@ class AluLane(wiring.Component):
                 ]
 
     # ---- stage 2 ---------------------------------------------------------------------------
-    def _stage2(self, m: Module) -> None:
+    def _finish(self, m: Module) -> None:
         n = self.cfg.acc_bits
-        shifted = Signal(n)
-        for i in range(n):
-            k, j = divmod(i, CHUNK)
-            drop = self._drop[k] | (self._edge[k] & self._fine[j])
-            m.d.comb += shifted[i].eq(Mux(drop, self._fill, self._rotated[i]) | self.product[i])
-
-        select = Signal(Select)
-        m.d.comb += select.eq(self._select)
-        clipped = self._clip(m, shifted, select) if self.cfg.has("requantize") else None
+        rotated = Mux(self._halfway, self._rotated.rotate_right(n // 2), self._rotated)
+        other = Signal(n)
+        masked = Signal(n)
         selected = Signal(n)
-        with m.Switch(select):
-            with m.Case(Select.SHIFT):
-                m.d.comb += selected.eq(shifted)
-            with m.Case(Select.SUM):
-                m.d.comb += selected.eq(self._sum)
-            with m.Case(Select.B):
-                m.d.comb += selected.eq(self._b)
-            with m.Case(Select.IMM):
-                m.d.comb += selected.eq(self.imm2)
+        m.d.comb += [
+            masked.eq(Cat(drop.replicate(CHUNK) for drop in self._drop) | self._fine),
+            other.eq(
+                self._fill.replicate(n)
+                | self._sum
+                | ((self._b | self.imm2) & self._take_b.replicate(n))
+                | self.product
+            ),
+            selected.eq((rotated & ~masked) | (other & masked)),
+        ]
         result = Signal(n, reset_less=True)
         with m.If(self.store):
             m.d.sync += result.eq(selected)
-            if clipped is not None:
+            if self.cfg.has("requantize"):
+                clipped = self._clip(m, selected, rotated[-1])
                 with m.If(self.rqt2):
-                    m.d.sync += result[: len(clipped)].eq(clipped)
+                    m.d.sync += result.eq(clipped)
         m.d.comb += self.o.eq(result)
 
-    def _clip(self, m: Module, shifted: Signal, select: Signal) -> Signal:
-        """Low bits of an RQT's result; its sign goes into `select`, as all ones or zeros.
+    def _clip(self, m: Module, shifted: Signal, last_out: Value) -> Value:
+        """Result of an RQT, of which `last_out` is the last bit shifted out, if any.
 
-        Rounding adds the last bit shifted out to the shifted value: it cannot overflow before the
-        clip, since a value that reaches the upper bound is clipped to it with or without that bit.
+        Rounding adds that bit to the shifted value: it cannot overflow before the clip, since a
+        value that reaches the upper bound is clipped to it with or without that bit.
         """
         magnitude_bits = self.cfg.out_bits - 1
         negative = self._fill
         carry = Signal()
         outside, all_ones, forced, keeps_sign = (Signal() for _ in range(4))
-        last_out = self._rotated[-1]
         if self.cfg.acc_bits < 32:
             last_out = Mux(self._over, negative, last_out)
         upper = shifted[magnitude_bits:]
@@ -261,9 +242,7 @@ class AluLane(wiring.Component):
             clipped.eq(Mux(forced, (~negative).replicate(magnitude_bits), low + carry)),
             keeps_sign.eq(negative & ~self._relu & (outside | ~(all_ones & carry))),
         ]
-        with m.If(self.rqt2):
-            m.d.comb += Cat(select.as_value()[1]).eq(~keeps_sign)
-        return clipped
+        return Cat(clipped, keeps_sign.replicate(len(upper)))
 
 
 def _table(index, predicate) -> Value:
