@@ -206,6 +206,16 @@ class Outcome:
     counters: dict[str, int]
 
 
+SCANNED_AHEAD, CHECKED_AHEAD = 9, 2
+"""Instructions that wait behind a queue: scanned or in scan (compute), in check (store)."""
+
+
+def queue_capacity(cfg: Config) -> tuple[int, int, int]:
+    """Instructions that fetch may be ahead of load, compute and store on the RTL."""
+    depth = cfg.insn_queue_depth
+    return depth, depth + SCANNED_AHEAD, depth + CHECKED_AHEAD
+
+
 def execute(
     cfg: Config,
     insn: np.ndarray,
@@ -226,7 +236,8 @@ def execute(
     tokens : sequence of 4 int
         Present at the start.
     capacity : sequence of 3 int, optional
-        Instructions that fetch may be ahead of load, compute and store; the queue depth if absent.
+        Instructions that fetch may be ahead of load, compute and store; `queue_capacity` if
+        absent.
     """
     table = decode(cfg, insn)
     queues = np.zeros((N_UNITS, len(table)), np.int64)
@@ -235,7 +246,7 @@ def execute(
         queues[unit, : len(mine)] = mine
     counts = np.zeros(len(COUNTERS), np.int64)
     left = np.array([int(t) for t in tokens], np.int64)
-    depths = np.array(capacity or (cfg.insn_queue_depth,) * N_UNITS, np.int64)
+    depths = np.array(capacity or queue_capacity(cfg), np.int64)
     cause, index = _run(table, queues, depths, state, dram, left, counts)
     return Outcome(
         cause=FaultCause(int(cause)),
