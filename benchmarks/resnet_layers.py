@@ -2,10 +2,9 @@
 
     python benchmarks/resnet_layers.py [--on cycle|rtl] [--layers C2,C8,C11] [--json FILE]
 
-Every layer runs twice: *dense*, where each multiplication by padding is done, as the ideal counts it, and *skip*,
-where they are left out. Requantisation (bias, shift, ReLU, clip to int8) is included, results are compared
-with NumPy's.
-"""
+Every layer runs twice: *dense*, where each multiplication by padding is done, as the ideal counts
+it, and *skip*, where they are left out. Requantisation (bias, shift, ReLU, clip to int8) is
+included, results are compared with NumPy's."""
 
 from __future__ import annotations
 
@@ -75,7 +74,8 @@ def main() -> int:
                 r = measure(options.config, options.on, name, latency, skip=skip)
                 rows.append(r)
                 print(
-                    f"{name:5} {r['padding']:7} {latency:7} {r['cycles']:10,} {r['ideal_cycles']:10,}"
+                    f"{name:5} {r['padding']:7} {latency:7} {r['cycles']:10,}"
+                    f" {r['ideal_cycles']:10,}"
                     f" {r['ideal_percent']:8.2f} {r['busy_percent']:8.2f}  {r['expected']}",
                     flush=True,
                 )

@@ -1,19 +1,22 @@
 """A 2-D convolution written for the machine by hand, at the speed of its multiplier array.
 
-``y = clip((conv(x, w) + bias) >> shift)`` in int8, with int32 sums. The work is cut into *tiles* (some rows of some
-output channels), whose sums lie in one half of acc each, in turn; the other half is meanwhile requantised, stored and
-zeroed, in the shadow of the multiplications. A tile is summed in *stages*, each over some input channels, whose
-inputs and weights are loaded ahead into two scratchpads used as rings. What is still there is not loaded again.
+``y = clip((conv(x, w) + bias) >> shift)`` in int8, with int32 sums. The work is cut into *tiles*
+(some rows of some output channels), whose sums lie in one half of acc each, in turn; the other half
+is meanwhile requantised, stored and zeroed, in the shadow of the multiplications. A tile is summed
+in *stages*, each over some input channels, whose inputs and weights are loaded ahead into two
+scratchpads used as rings. What is still there is not loaded again.
 
 Three things keep the array from waiting:
 
 - *A short start.* The first tile needs few weights, and its first stage is loaded piece by piece.
-- *ALU instructions only where they cannot block.* The compute unit starts instructions in order, so one that
-  has to wait holds up the GEMM behind it. `Shadow` releases an ALU instruction only behind a GEMM long enough.
+- *ALU instructions only where they cannot block.* The compute unit starts instructions in order,
+  so one that has to wait holds up the GEMM behind it. `Shadow` releases an ALU instruction only
+  behind a GEMM long enough.
 - *A short end.* The last tiles get smaller and smaller: only what follows the last GEMM costs time.
 
-With `skip_padding` a kernel tap is applied only where it meets the image, so multiplications by padding
-are not done at all, and no padding is stored in inp. Without, all of them are, as on other machines.
+With `skip_padding` a kernel tap is applied only where it meets the image, so multiplications by
+padding are not done at all, and no padding is stored in inp. Without, all of them are, as on other
+machines.
 
 Run it: ``python examples/conv2d.py C8 --on cycle``.
 """
@@ -48,7 +51,7 @@ PIXELS_PER_WEIGHT = 40
 """Positions that use a weight element of 32 beats, so that loading it takes less than using it."""
 
 FIRST_PIXELS = 32
-"""Positions that are summed first of all: one weight element is 32 beats, and serves each of them."""
+"""Positions that are summed first: one weight element is 32 beats, and serves each of them."""
 
 EARLY_BLOCKS = 4
 """Input channel blocks of the first tile that are loaded tap by tap."""
@@ -114,7 +117,7 @@ LAYERS = {
     "C10": Layer(size=14, inputs=256, outputs=512, kernel=1, stride=2, pad=0),
     "C11": Layer(size=7, inputs=512, outputs=512, times=3),
 }
-"""ResNet-18's convolutions at 224 x 224 but the first, whose 3 input channels do not fill the lanes."""
+"""ResNet-18's convolutions but the first, whose 3 input channels do not fill the lanes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +160,7 @@ class Tiling:
 
     @classmethod
     def choose(cls, cfg: Config, layer: Layer, *, bias: bool, skip_padding: bool) -> Tiling:
-        """The largest tile that half of acc holds, and stages that fit at least twice into inp and wgt."""
+        """The largest tile that half of acc holds, and stages that fit twice into inp and wgt."""
         ci_blocks, co_blocks = (
             math.ceil(layer.inputs / cfg.block_in),
             math.ceil(layer.outputs / cfg.block_out),
@@ -250,7 +253,8 @@ class Ring:
 class Shadow:
     """ALU work, stores and bias loads that wait for their turn beside the GEMMs.
 
-    Time is counted in GEMM cycles. An entry is emitted once it would start while the GEMM before it runs.
+    Time is counted in GEMM cycles. An entry is emitted once it would start while the GEMM before it
+    runs.
     """
 
     clock: int = 0
@@ -577,7 +581,7 @@ class Conv2d:
         self.shadow.after_gemm(len(uops) * rows * columns)
 
     def _reach(self, tap: int, first: int, count: int, stride: int, size: int) -> tuple[int, int]:
-        """First of the output rows (columns) ``first ...`` whose tap meets the image, and how many."""
+        """Output rows (columns) from `first` whose tap meets the image: the first, how many."""
         if not self.skip_padding:
             return first, count
         pad = self.layer.pad
@@ -677,8 +681,8 @@ class Conv2d:
 def _turns(depth: int, stage: int, *, whole: int | None = None) -> int:
     """Elements of a ring for stages of one size: a power of two of them, at most 4.
 
-    So stages come to lie in few ways, and there are few different micro-ops. But all of it if `whole`,
-    everything that will ever be in it, fits.
+    So stages come to lie in few ways, and there are few different micro-ops. But all of it if
+    `whole`, everything that will ever be in it, fits.
     """
     if depth < 2 * stage or (whole is not None and whole <= depth):
         return depth

@@ -1,9 +1,10 @@
 """Matrix multiplication with two virtual threads.
 
-``c = clip((a @ b.T) >> shift)``, int8 with int32 sums. The output is cut into tiles, and two *virtual threads* take
-them in turn. Each thread has its own half of inp, wgt and acc and is written as if it were alone: load a
-slice of the reduction, multiply, load the next. Their instructions are interleaved, so that one's loads, ALU
-work and stores happen while the other multiplies. On the machine there is one stream; tokens make it two threads:
+``c = clip((a @ b.T) >> shift)``, int8 with int32 sums. The output is cut into tiles, and two
+*virtual threads* take them in turn. Each thread has its own half of inp, wgt and acc and is written
+as if it were alone: load a slice of the reduction, multiply, load the next. Their instructions are
+interleaved, so that one's loads, ALU work and stores happen while the other multiplies. On the
+machine there is one stream; tokens make it two threads:
 
 ======================= ==================================================
 token                   says

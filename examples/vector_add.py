@@ -1,9 +1,10 @@
-"""Add two int32 vectors and store the sums as int8, saturated: the smallest kernel that overlaps work.
+"""Add two int32 vectors and store the sums as int8, saturated: the smallest kernel that overlaps
+work.
 
-The vectors go through acc in chunks, one half of acc after the other. While a chunk is added and clipped in one
-half, the next is loaded into the other: engines run side by side as long as they touch different halves. The
-compute unit does loads of acc itself and keeps their order, so the only tokens are those between it and the
-store unit: *stored* lets a half be used again.
+The vectors go through acc in chunks, one half of acc after the other. While a chunk is added and
+clipped in one half, the next is loaded into the other: engines run side by side as long as they
+touch different halves. The compute unit does loads of acc itself and keeps their order, so the only
+tokens are those between it and the store unit: *stored* lets a half be used again.
 
 Run it: ``python examples/vector_add.py --on cycle``.
 """

@@ -1,8 +1,9 @@
 """Tensors as the machine's memory holds them: tiled into elements, packed into bytes.
 
-Scratchpads and DRAM are addressed in *elements*, small tensors whose shapes the configuration fixes. A matrix
-or an image is cut into such elements, zero-padded at its edges, and each element is stored row-major, lowest
-lane first. Everything here is NumPy in, NumPy out; nothing knows of instructions.
+Scratchpads and DRAM are addressed in *elements*, small tensors whose shapes the configuration
+fixes. A matrix or an image is cut into such elements, zero-padded at its edges, and each element is
+stored row-major, lowest lane first. Everything here is NumPy in, NumPy out; nothing knows of
+instructions.
 
 =============== ============================ =======================================
 tensor          shape                        tiled shape
@@ -94,7 +95,8 @@ def untile_activation(tiles: np.ndarray, images: int, channels: int) -> np.ndarr
 
 
 def tile_kernel(w: np.ndarray, outputs: int, inputs: int) -> np.ndarray:
-    """Cut ``(O, I, KH, KW)`` into ``(O/outputs, I/inputs, KH, KW, outputs, inputs)``, zero-padded."""
+    """Cut ``(O, I, KH, KW)`` into ``(O/outputs, I/inputs, KH, KW, outputs, inputs)``,
+    zero-padded."""
     _require(w.ndim == 4, f"kernel must have 4 axes, got shape {w.shape}")
     w = _pad(w, {0: outputs, 1: inputs})
     o, i, kh, kw = w.shape

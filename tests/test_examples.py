@@ -76,7 +76,8 @@ def test_conv2d(machine, layer, skip_padding):
 @pytest.mark.parametrize("use_rqt", [True, False])
 def test_conv2d_epilogues(bias, relu, rounding, use_rqt):
     epilogue = Epilogue(shift=9, relu=relu, rounding=rounding, use_rqt=use_rqt)
-    check(build_layer(Config(extensions=("requantize",) if use_rqt else ()), SMALL, epilogue=epilogue, bias=bias))  # fmt: skip
+    cfg = Config(extensions=("requantize",) if use_rqt else ())
+    check(build_layer(cfg, SMALL, epilogue=epilogue, bias=bias))
 
 
 @pytest.mark.parametrize("tiling", [(1, 1, 1), (2, 1, 2), (3, 2, 1), (6, 2, 3)])

@@ -33,18 +33,19 @@ Pop = Token | None | Sequence[Token | None]
 class Builder:
     """Collects the instructions of one kernel and makes a `Program` of them.
 
-    The machine has three units with a queue each: *load* fills inp and wgt, *compute* fills acc and the
-    micro-ops, multiplies and does arithmetic, *store* writes results out. They run at the same time, and only
-    tokens order them. A kernel is written as if they did not: each call appends one instruction, in the order in
-    which one thread would do the work. Then either
+    The machine has three units with a queue each: *load* fills inp and wgt, *compute* fills acc and
+    the micro-ops, multiplies and does arithmetic, *store* writes results out. They run at the same
+    time, and only tokens order them. A kernel is written as if they did not: each call appends one
+    instruction, in the order in which one thread would do the work. Then either
 
-    - ``sync="auto"``: the builder sees which elements each instruction reads and writes and makes the
+    - ``sync="auto"``: the builder sees which elements each instruction reads and writes and makes
+    the
       tokens that keep that order wherever it matters, as few as it can; or
     - ``sync="manual"``: the author makes them, ``ready = b.load(...).push("compute")`` and later
       ``b.gemm(..., pop=ready)``, and the builder checks that no race is left.
 
-    Micro-ops are given as lists of indices. The builder keeps equal lists once, places them in their scratchpad and
-    loads them where they are first needed.
+    Micro-ops are given as lists of indices. The builder keeps equal lists once, places them in
+    their scratchpad and loads them where they are first needed.
 
     Parameters
     ----------
@@ -115,7 +116,8 @@ class Builder:
         memory : MemoryType
             What its elements are: INP, WGT, ACC, ACC_8BIT or OUT.
         values : np.ndarray, optional
-            ``shape + element shape``, e.g. ``(n, batch, block_in)`` for INP; see `covta.runtime.layout`.
+            ``shape + element shape``, e.g. ``(n, batch, block_in)`` for INP; see
+            `covta.runtime.layout`.
         shape : tuple of int, optional
             Instead of `values`: that many elements of zeros, for an output.
         """
@@ -138,13 +140,14 @@ class Builder:
     ) -> Insn:
         """Copy a block of `src` into a scratchpad, dense, with a frame of padding.
 
-        Row ``y`` of the block comes from element ``offset + y * x_stride`` of `src`. The scratchpad receives
-        ``y_pad[0] + y_size + y_pad[1]`` rows of ``x_pad[0] + x_size + x_pad[1]`` elements.
+        Row ``y`` of the block comes from element ``offset + y * x_stride`` of `src`. The scratchpad
+        receives ``y_pad[0] + y_size + y_pad[1]`` rows of ``x_pad[0] + x_size + x_pad[1]`` elements.
 
         Parameters
         ----------
         dst : Range or int
-            Where to: its first elements, or an address. The buffer's memory type says in which scratchpad.
+            Where to: its first elements, or an address. The buffer's memory type says in which
+            scratchpad.
         src : Buffer
         offset : int
             First element.
@@ -218,9 +221,8 @@ class Builder:
     ) -> Insn:
         """Write the low bits of accumulator elements to `dst`.
 
-        Source elements are dense; row ``y`` goes to element ``offset + y * x_stride`` of `dst`. Parameters as
-        for `load`.
-        """
+        Source elements are dense; row ``y`` goes to element ``offset + y * x_stride`` of `dst`.
+        Parameters as for `load`."""
         require(
             dst.memory == MemoryType.OUT,
             f"store: dst must be OUT, got {dst.memory.name} ({dst.name})",
@@ -265,8 +267,9 @@ class Builder:
     ) -> Insn:
         """Multiply-accumulate, or with `reset` zero, accumulator elements.
 
-        For every turn of `outer`, of `inner` and every micro-op ``(dst, src, wgt)``, each index increased by the loops'
-        strides: ``acc[dst] += inp[src] @ wgt[wgt].T``. One micro-op a cycle.
+        For every turn of `outer`, of `inner` and every micro-op ``(dst, src, wgt)``, each index
+        increased by the loops' strides: ``acc[dst] += inp[src] @ wgt[wgt].T``. One micro-op a
+        cycle.
 
         Parameters
         ----------
@@ -311,9 +314,9 @@ class Builder:
     ) -> Insn:
         """``acc[dst] = acc[dst] op (imm or acc[src])``, lane by lane.
 
-        A `Range` is walked by the instruction's inner loop with a single micro-op; a list of indices becomes one
-        micro-op an entry, walked inside the loops. One operation a cycle with `imm`, two cycles with `src`; MUL
-        takes `cfg.mul_cycles`.
+        A `Range` is walked by the instruction's inner loop with a single micro-op; a list of
+        indices becomes one micro-op an entry, walked inside the loops. One operation a cycle with
+        `imm`, two cycles with `src`; MUL takes `cfg.mul_cycles`.
 
         Parameters
         ----------
@@ -375,8 +378,8 @@ class Builder:
     def wait(self, unit: str, pop: Pop) -> Insn:
         """An instruction of `unit` that moves nothing: a carrier of tokens.
 
-        Useful to turn two tokens of one neighbour into one, or to pass a token from load on to store.
-        """
+        Useful to turn two tokens of one neighbour into one, or to pass a token from load on to
+        store."""
         memory = {
             "load": MemoryType.INP,
             "compute": MemoryType.UOP,
@@ -405,8 +408,8 @@ class Builder:
         Parameters
         ----------
         expect : mapping of str to np.ndarray, optional
-            Right contents of buffers after the run, by name, shaped as for `buffer`. Other buffers are
-            not compared.
+            Right contents of buffers after the run, by name, shaped as for `buffer`. Other buffers
+            are not compared.
         meta : mapping, optional
             Added to the container's own: name and buffers.
         batch_uops : int

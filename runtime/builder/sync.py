@@ -1,6 +1,7 @@
 """Who must wait for whom: finds the dependences between units, makes or checks their tokens.
 
-Each unit runs its own queue in order; between units nothing but tokens orders accesses. What can clash:
+Each unit runs its own queue in order; between units nothing but tokens orders accesses. What can
+clash:
 
 ============ ============================ =============================
 unit         does                         must wait for
@@ -11,8 +12,9 @@ compute      writes acc (and with it out) store's last read
 store        reads out                    compute's last write of acc
 ============ ============================ =============================
 
-A token from instruction ``p`` says that everything up to ``p`` in its queue is complete, so one that is
-waited for anew is always later than the one before: tokens are taken in the order they are given.
+A token from instruction ``p`` says that everything up to ``p`` in its queue is complete, so one
+that is waited for anew is always later than the one before: tokens are taken in the order they are
+given.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 """Micro-ops: sequences shared by instructions, brought into their scratchpad when they are needed.
 
-An instruction names a run ``uop_bgn ... uop_end - 1`` of the uop scratchpad. Equal sequences are kept once. The
-scratchpad is filled as a ring: a sequence that is not there is loaded in front of the first instruction
-that needs it, together with what the instructions behind it will need (up to `BATCH_UOPS`), because a load costs
-a latency whatever its size, and the machine does not look at later micro-ops while one is under way.
+An instruction names a run ``uop_bgn ... uop_end - 1`` of the uop scratchpad. Equal sequences are
+kept once. The scratchpad is filled as a ring: a sequence that is not there is loaded in front of
+the first instruction that needs it, together with what the instructions behind it will need (up to
+`BATCH_UOPS`), because a load costs a latency whatever its size, and the machine does not look at
+later micro-ops while one is under way.
 """
 
 from __future__ import annotations

@@ -162,7 +162,10 @@ def test_a_race_is_refused_with_both_instructions_named():
     b = Builder(CFG, sync="manual")
     a = b.buffer("a", MemoryType.INP, shape=(4,))
     b.load(0, a, x_size=4)
-    message = r"gemm \(instruction 1\): reads inp\[3:4\], which load a \(instruction 0\) writes; a token of load"
+    message = (
+        r"gemm \(instruction 1\): reads inp\[3:4\], which load a \(instruction 0\) writes;"
+        r" a token of load must order them"
+    )
     with pytest.raises(BuildError, match=message):
         b.gemm([(0, 3, 0)])
 
@@ -215,11 +218,11 @@ def test_tokens_pass_through_a_carrier():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda b, x, y: b.load(2047, x, x_size=2), r"sram_base \+ size must stay within acc's 2048"),
+        (lambda b, x, y: b.load(2047, x, x_size=2), r"must stay within acc's 2048"),
         (lambda b, x, y: b.load(0, x, 7, x_size=2), r"must end within x's 8 elements, got 9"),
         (lambda b, x, y: b.load(0, y, x_size=1), r"src must be INP, WGT, ACC or ACC_8BIT, got OUT"),
         (lambda b, x, y: b.store(0, x, x_size=1), r"dst must be OUT, got ACC"),
-        (lambda b, x, y: b.load(b.inp.alloc(8), x), r"the range must be of acc for ACC, got one of inp"),
+        (lambda b, x, y: b.load(b.inp.alloc(8), x), r"must be of acc for ACC, got one of inp"),
         (lambda b, x, y: b.alu(AluOp.RQT, [0], imm=1), r"op must be known to edge"),
         (lambda b, x, y: b.alu(AluOp.ADD, [0]), r"exactly one of src and imm must be given"),
         (
@@ -231,7 +234,7 @@ def test_tokens_pass_through_a_carrier():
         (lambda b, x, y: b.buffer("x", MemoryType.OUT, shape=(1,)), r"name must be new, got 'x'"),
         (lambda b, x, y: b.acc.alloc(4096), r"acc: 4096 elements must fit what is left of 2048"),
         (lambda b, x, y: (b.finish(), b.wait("load", None)), r"nothing may follow finish"),
-        (lambda b, x, y: b.load(0, x, x_size=1, pad_min=True), r"pad_min must be an extension of edge"),
+        (lambda b, x, y: b.load(0, x, x_size=1, pad_min=True), r"must be an extension of edge"),
         (
             lambda b, x, y: b.buffer("z", MemoryType.INP, np.full((1, 1, 16), 200)),
             r"z: values must lie in -128 \.\.\. 127",
