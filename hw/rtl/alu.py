@@ -313,23 +313,28 @@ class AluEngine(wiring.Component):
         s1, s2, s3, _ = self._stages
         op = Signal(STAGE1_LAYOUT, reset_less=True)
         code = s1.alu_opcode
+        shr, rqt, mul2 = Signal(), Signal(), Signal(reset_less=True)
+        m.d.comb += [
+            shr.eq(code == AluOp.SHR),
+            rqt.eq((code == AluOp.RQT) if cfg.has("requantize") else 0),
+        ]
         m.d.sync += [
             op.subtract.eq((code == AluOp.MIN) | (code == AluOp.MAX)),
             op.min.eq(code == AluOp.MIN),
             op.max.eq(code == AluOp.MAX),
             op.add.eq(code == AluOp.ADD),
-            op.shr.eq(code == AluOp.SHR),
-            op.mul.eq(code == AluOp.MUL),
-            op.rqt.eq((code == AluOp.RQT) if cfg.has("requantize") else 0),
+            op.shift.eq(shr | rqt),
+            op.replace.eq((code == AluOp.ADD) | (code == AluOp.MUL)),
+            mul2.eq(code == AluOp.MUL),
         ]
         # a lane's operand 2 is the union of its register and these, of which one is 0
         imm2, imm3 = (
             Signal(signed(s1.imm.shape().width), name=f"imm{k}", reset_less=True) for k in (2, 3)
         )
-        rqt3 = Signal(reset_less=True)
-        m.d.sync += imm2.eq(Mux(s1.use_imm, s1.imm, 0))
+        rqt2, rqt3 = (Signal(name=f"rqt{k}", reset_less=True) for k in (2, 3))
+        m.d.sync += [imm2.eq(Mux(s1.use_imm, s1.imm, 0)), rqt2.eq(rqt)]
         with m.If(~self._stays):
-            m.d.sync += [rqt3.eq(op.rqt), imm3.eq(imm2)]
+            m.d.sync += [rqt3.eq(rqt2), imm3.eq(imm2)]
 
         lanes = []
         for k in range(cfg.lanes):
@@ -339,6 +344,9 @@ class AluEngine(wiring.Component):
                 lane.a.eq(self.rd_data.word_select(k, cfg.acc_bits)),
                 lane.capture.eq(s1.valid & ~s1.use_imm),
                 lane.clear.eq(s1.valid & s1.use_imm),
+                lane.shr.eq(shr),
+                lane.rqt.eq(rqt),
+                lane.amount.eq(s1.imm),
                 lane.load.eq(s2.valid),
                 lane.op.eq(op),
                 lane.imm.eq(imm2),
@@ -347,9 +355,9 @@ class AluEngine(wiring.Component):
                 lane.imm2.eq(imm3),
                 self.wr_data.word_select(k, cfg.acc_bits).eq(lane.o),
             ]
-        self._multiply(m, lanes, op, imm2, imm3)
+        self._multiply(m, lanes, mul2, imm2, imm3)
 
-    def _multiply(self, m: Module, lanes: list[AluLane], op, imm2, imm3) -> None:
+    def _multiply(self, m: Module, lanes: list[AluLane], mul2, imm2, imm3) -> None:
         """Products of lane group 0 start in stage 2, of the other groups in stage 3."""
         cfg = self.cfg
         s2 = self._stages[1]
@@ -357,7 +365,7 @@ class AluEngine(wiring.Component):
         en, group = Signal(), Signal.like(self._group)
         imm = Signal(signed(cfg.acc_bits))
         m.d.comb += [
-            en.eq((s2.valid & op.mul) | self._stays),
+            en.eq((s2.valid & mul2) | self._stays),
             group.eq(Mux(self._stays, self._group + 1, 0)),
             imm.eq(Mux(self._stays, imm3, imm2)),
         ]

@@ -15,9 +15,12 @@ CHUNK = 4
 
 
 STAGE1_LAYOUT = data.StructLayout(
-    {"subtract": 1, "min": 1, "max": 1, "add": 1, "shr": 1, "mul": 1, "rqt": 1}
+    {"subtract": 1, "min": 1, "max": 1, "add": 1, "shift": 1, "replace": 1}
 )
-"""Predecoded operation, equal for all lanes."""
+"""Predecoded operation, equal for all lanes.
+
+`subtract` is set of MIN and MAX, `shift` of SHR and RQT, `replace` where nothing of `a` remains.
+"""
 
 
 class AluLane(wiring.Component):
@@ -44,6 +47,8 @@ class AluLane(wiring.Component):
         acc data.
     capture, clear : ``In(1)``
         Keep `a`, or 0, as `kept_b` from the next cycle on.
+    shr, rqt, amount : ``In``
+        With `capture` or `clear`, the operation; with `clear`, operand 2.
     load, op, imm : ``In``
         Stage 1 takes `a` and operand 2.
     store : ``In(1)``
@@ -65,6 +70,9 @@ class AluLane(wiring.Component):
                 "a": In(n),
                 "capture": In(1),
                 "clear": In(1),
+                "shr": In(1),
+                "rqt": In(1),
+                "amount": In(n),
                 "load": In(1),
                 "op": In(STAGE1_LAYOUT),
                 "imm": In(n),
@@ -88,6 +96,7 @@ class AluLane(wiring.Component):
             m.d.sync += b.eq(self.a)
         m.d.comb += self.kept_b.eq(b)
         self._add(m)
+        self._amount(m)
         self._rotate(m)
         self._mask(m)
         self._finish(m)
@@ -117,14 +126,46 @@ class AluLane(wiring.Component):
                 self._take_b.eq(self._take_b_d),
             ]
 
+    def _amount(self, m: Module) -> None:
+        """Register what a shift needs to know of operand 2, one cycle before stage 1."""
+        n = self.cfg.acc_bits
+        log2_n = log2_exact(n)
+        self._r = Signal(log2_n, reset_less=True)
+        self._left = Signal(reset_less=True)
+        self._far = Signal(reset_less=True)  # by acc_bits or more, either way
+
+        def far(value):
+            result = self.shr & (value[log2_n:-1] != value[-1].replicate(n - 1 - log2_n))
+            if self.cfg.has("requantize") and log2_n < 5:
+                result |= self.rqt & value[log2_n:5].any()
+            return result
+
+        with m.If(self.clear):
+            m.d.sync += [
+                self._r.eq(self.amount),
+                self._left.eq(self.amount[-1]),
+                self._far.eq(far(self.amount)),
+            ]
+        with m.Elif(self.capture):
+            m.d.sync += [
+                self._r.eq(self.a),
+                self._left.eq(self.a[-1]),
+                self._far.eq(far(self.a)),
+            ]
+        with m.If(~self.shr):
+            m.d.sync += self._left.eq(0)
+        with m.If(~(self.shr | self.rqt)):
+            m.d.sync += self._r.eq(0)
+        if self.cfg.has("requantize"):
+            b = Mux(self.clear, self.amount, self.a)
+            self._round_d = Signal(reset_less=True)
+            self._relu_d = Signal(reset_less=True)
+            m.d.sync += [self._round_d.eq(b[5] & b[:5].any()), self._relu_d.eq(b[6])]
+
     def _rotate(self, m: Module) -> None:
         """Register `a` rotated by the even number of low bits; an odd bit is left to stage 2."""
         n = self.cfg.acc_bits
         log2_n = log2_exact(n)
-        op = self.op
-        shifts = op.shr | op.rqt if self.cfg.has("requantize") else op.shr
-        self._r = Signal(log2_n)
-        m.d.comb += self._r.eq((self.kept_b | self.imm)[:log2_n] & shifts.replicate(log2_n))
         value = self.a
         for bit in range(0, log2_n - 1, 2):
             rotated = Signal(n, name=f"rotate_{bit}")
@@ -143,23 +184,10 @@ class AluLane(wiring.Component):
 
     def _mask(self, m: Module) -> None:
         n = self.cfg.acc_bits
-        log2_n = log2_exact(n)
         op = self.op
-        left = Signal()
+        left = self._left
         over = Signal()
-
-        def far(value):  # a shift by acc_bits or more, either way; not so of 0
-            return value[log2_n:-1] != value[-1].replicate(n - 1 - log2_n)
-
-        is_far = far(self.kept_b) | far(self.imm)
-        m.d.comb += [
-            left.eq(op.shr & (self.kept_b[-1] | self.imm[-1])),
-            over.eq((op.shr & is_far) | op.mul | op.add | self._take_b_d),
-        ]
-        if self.cfg.has("requantize") and log2_n < 5:
-            with m.If(op.rqt):
-                m.d.comb += over.eq((self.kept_b | self.imm)[log2_n:5].any())
-
+        m.d.comb += over.eq(self._far | op.replace | self._take_b_d)
         chunks = n // CHUNK
         self._fill = Signal(reset_less=True)
         self._drop = Signal(chunks, reset_less=True)
@@ -180,17 +208,16 @@ class AluLane(wiring.Component):
                     self._fine.word_select(k, CHUNK).eq(Mux(has_edge, fine_d, 0)),
                 ]
         with m.If(self.load):
-            m.d.sync += self._fill.eq(self.a[-1] & (op.shr | op.rqt) & ~left)
+            m.d.sync += self._fill.eq(self.a[-1] & op.shift & ~left)
         if self.cfg.has("requantize"):
-            b = self.kept_b | self.imm
             self._over = Signal(reset_less=True)
             self._round = Signal(reset_less=True)
             self._relu = Signal(reset_less=True)
             with m.If(self.load):
                 m.d.sync += [
-                    self._over.eq(over),
-                    self._round.eq(b[5] & b[:5].any()),
-                    self._relu.eq(b[6]),
+                    self._over.eq(self._far),
+                    self._round.eq(self._round_d),
+                    self._relu.eq(self._relu_d),
                 ]
 
     # ---- stage 2 ---------------------------------------------------------------------------
