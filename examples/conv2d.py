@@ -259,7 +259,7 @@ class Shadow:
 
     clock: int = 0
     free_at: int = 0
-    queue: deque[tuple[Callable[[], int], int, int, Callable[[], None]]] = field(
+    queue: deque[tuple[Callable[[], int], int, int, Callable[[], object]]] = field(
         default_factory=deque
     )
 
@@ -267,7 +267,7 @@ class Shadow:
 
     def add(
         self,
-        emit: Callable[[], None],
+        emit: Callable[[], object],
         *,
         cost: int,
         half: int,

@@ -17,6 +17,8 @@ store → compute         they are written, the accumulators are free
 
 A thread here is a Python generator that yields where the other may continue.
 
+This is the classic schedule, for its clarity; `conv2d.py` shows how to let the array never wait.
+
 Run it: ``python examples/matmul.py --on cycle``.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -181,6 +182,12 @@ class Range:
     def __len__(self) -> int:
         return self.size
 
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> Range: ...
+
     def __getitem__(self, key: int | slice) -> int | Range:
         if isinstance(key, slice):
             start, stop, step = key.indices(self.size)
@@ -194,14 +201,6 @@ class Range:
             f"{self.pad} index must lie in a range of {self.size}, got {key}",
         )
         return self.base + key % self.size
-
-    def at(self, offset: int) -> int:
-        """Address of element `offset`; the same as ``r[offset]``, typed for arithmetic."""
-        require(
-            0 <= offset < self.size,
-            f"{self.pad} index must lie in a range of {self.size}, got {offset}",
-        )
-        return self.base + offset
 
 
 class Scratchpad:

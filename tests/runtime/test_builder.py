@@ -57,7 +57,7 @@ def test_gemm_multiplies_elements():
     b.gemm([(acc[0], 0, 0)], inner=Loop(count=8, dst=1), reset=True)
     b.load(inp, xa)
     b.load(wgt, xw)
-    b.gemm([(acc.at(n), inp[0], wgt.at(n)) for n in range(2)], outer=Loop(count=4, dst=2, src=1))
+    b.gemm([(acc[n], inp[0], wgt[n]) for n in range(2)], outer=Loop(count=4, dst=2, src=1))
     b.alu(AluOp.SHR, acc, imm=4)
     b.store(acc, y)
     expected = np.einsum("mbi,noi->mnbo", a, w) >> 4
