@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 __all__ = [
     "EXTENSIONS",
@@ -64,11 +64,11 @@ def log2_exact(value: int) -> int:
     return value.bit_length() - 1
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+class _Model(BaseModel, frozen=True, extra="forbid", strict=True):
+    """Immutable; unknown fields and silent conversions are refused."""
 
 
-class Buffers(_Model):
+class Buffers(_Model, frozen=True):
     """Scratchpad sizes in bytes (``uop, inp, wgt, acc``); *out* follows from *acc*."""
 
     uop: SizeBytes = 32 << 10
@@ -77,7 +77,7 @@ class Buffers(_Model):
     acc: SizeBytes = 128 << 10
 
 
-class Bus(_Model):
+class Bus(_Model, frozen=True):
     """The AXI4 memory port: widths in bits, burst length in beats, bursts in flight."""
 
     data_bits: Literal[32, 64, 128, 256, 512] = 64
@@ -86,7 +86,7 @@ class Bus(_Model):
     max_outstanding: Literal[2, 4, 8, 16, 32, 64] = 16
 
 
-class Config(_Model):
+class Config(_Model, frozen=True):
     """One machine.
 
     Parameters

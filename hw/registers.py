@@ -462,7 +462,7 @@ def render_c_header(cfg: Config) -> str:
         Its parameters appear as constants and can be compared with the PARAM registers.
     """
     title = f'Control registers and parameters of the VTA machine "{cfg.name}"'
-    lines = [
+    lines: list[str] = [
         f"/* {title}. Generated; do not edit. */",
         "#ifndef COVTA_VTA_H",
         "#define COVTA_VTA_H",

@@ -59,7 +59,9 @@ def print_report(program: Program, result: RunResult, console: Console) -> None:
     if result.cycles is not None:
         table.add_row("cycles", f"{result.cycles:,}")
     for name, value in result.counters.items():
-        share = f"  ({100 * value / result.cycles:5.1f} %)" if _is_time(name, result) else ""
+        share = ""
+        if name.endswith("_cycles") and result.cycles:
+            share = f"  ({100 * value / result.cycles:5.1f} %)"
         table.add_row(name, f"{value:,}{share}")
     console.print(table)
     if result.fault is not None:
@@ -72,7 +74,3 @@ def print_report(program: Program, result: RunResult, console: Console) -> None:
         console.print(f"differs: {difference}")
     elif verdict(program, result) == "match":
         console.print("memory is as expected")
-
-
-def _is_time(name: str, result: RunResult) -> bool:
-    return name.endswith("_cycles") and bool(result.cycles)

@@ -50,8 +50,8 @@ COLUMNS: tuple[str, ...] = (
     "use_imm",
     "imm",
 )
-"""Columns of the table: every field of the instruction set, the `unit` that executes the instruction (-1: none), and
-whether it is `illegal`."""
+"""Columns of the table: every field of the instruction set, the `unit` that executes the
+instruction (-1: none), and whether it is `illegal`."""
 
 COLUMN_COUNT = len(COLUMNS)
 
@@ -80,7 +80,7 @@ def _fields(table: np.ndarray, words: np.ndarray, rows: np.ndarray, fmt: InsnFor
 
 
 def _illegal(table: np.ndarray, x: Isa) -> np.ndarray:
-    """Rules beyond the layout: memory types, ALU opcodes, padding on STORE, flags without neighbour."""
+    """Rules beyond the layout: memory types, ALU opcodes, STORE padding, flags without use."""
 
     def col(name: str) -> np.ndarray:
         return table[:, column(name)]

@@ -45,7 +45,7 @@ class DramModel:
     stall_probability: float = 0.25
 
     def __post_init__(self) -> None:
-        def require(condition: bool, message: str) -> None:
+        def require(condition: object, message: str) -> None:
             if not condition:
                 raise ValueError(message)
 

@@ -381,11 +381,15 @@ def _vector_rows(acc, acc_step, inp, inp_step, wgt, count, batch, block_in, bloc
         for i in range(0, block_in, ROW_PAIRS):
             block = wgt + 2 * (o * block_in + i * LANES)
             if count == 1:
-                gemm_rows(acc + 4 * o, 4 * block_out, inp + 2 * i, 2 * block_in, block, batch)
+                gemm_rows(  # pyright: ignore[reportCallIssue]
+                    acc + 4 * o, 4 * block_out, inp + 2 * i, 2 * block_in, block, batch
+                )
             else:
                 for b in range(batch):
                     to, source = 4 * (b * block_out + o), 2 * (b * block_in + i)
-                    gemm_rows(acc + to, acc_step, inp + source, inp_step, block, count)
+                    gemm_rows(  # pyright: ignore[reportCallIssue]
+                        acc + to, acc_step, inp + source, inp_step, block, count
+                    )
 
 
 @jit

@@ -202,7 +202,7 @@ class Outcome:
 
     cause: FaultCause
     index: int
-    tokens: tuple[int, int, int, int]
+    tokens: tuple[int, ...]
     counters: dict[str, int]
 
 

@@ -663,7 +663,9 @@ class _Generator:
         assert run is not None
         trips = self._trip_counts()
         names = ("dst", "src", "wgt")
-        operands = dict(zip(names, (self._operand(r, trips) for r in (run, inp, wgt)), strict=True))
+        operands: dict[str, tuple[list[int], int, int]] = dict(
+            zip(names, (self._operand(r, trips) for r in (run, inp, wgt)), strict=True)
+        )
         if reset and rng.random() < 0.5:  # reset looks at dst alone
             src_depth = 1 << self.cfg.log2_src_depth
             values = [rng.randrange(src_depth) for _ in range(trips[0])]

@@ -33,7 +33,7 @@ PUSH_FLAG = ("push_next", "push_prev", "push_next", "push_prev")
 POP_FLAG = ("pop_prev", "pop_next", "pop_prev", "pop_next")
 """Flag with which an instruction of the consumer pops, by queue."""
 
-QUEUE_OF = {pair: queue for queue, pair in enumerate(QUEUES)}
+QUEUE_OF: dict[tuple[Unit, Unit], int] = {pair: queue for queue, pair in enumerate(QUEUES)}
 _INPUTS = tuple(tuple(q for q, (_, to) in enumerate(QUEUES) if to == unit) for unit in Unit)
 _OUTPUTS = tuple(tuple(q for q, (frm, _) in enumerate(QUEUES) if frm == unit) for unit in Unit)
 _ZERO: Clock = (0, 0, 0)
