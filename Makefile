@@ -11,7 +11,7 @@ WORKERS ?= 2
 .PHONY: help demo test lint fuzz synth bench formal cocotb clean
 
 help:
-	@echo 'make demo      a network from ONNX to the machine and back, on every device'
+	@echo 'make demo      a photo through a trained layer, on every device'
 	@echo 'make test      the tests that run in minutes'
 	@echo 'make lint      ruff and pyright'
 	@echo 'make fuzz N=n  n random programs on every device, bytes and cycles compared'
@@ -59,7 +59,7 @@ synth: $(VENV)/.synth
 	$(BIN)/python benchmarks/synth.py
 
 bench: $(STAMP)
-	$(BIN)/python benchmarks/resnet18.py
+	$(BIN)/python benchmarks/resnet_layers.py
 
 formal: $(VENV)/.formal
 	$(BIN)/python -m pytest -m formal

@@ -541,7 +541,7 @@ The window of 4 KiB answers on AXI4-Lite with 32-bit data. Rules:
 
 def render_markdown() -> str:
     """The page ``docs/registers.md``."""
-    lines = _INTRODUCTION.splitlines()
+    lines: list[str] = [*_INTRODUCTION.splitlines()]
     for r in REGISTERS:
         reset = "parameter" if r.of_config else f"0x{r.reset:X}" if r.reset else "0"
         lines.append(
