@@ -13,6 +13,9 @@ __all__ = ["STAGE1_LAYOUT", "AluLane", "LaneMultiplier"]
 CHUNK = 4
 """Bits that share the coarse part of a shift mask."""
 
+KEEP = {"keep": 1}
+"""On a wire of two levels of logic that synthesis should not merge into three."""
+
 
 STAGE1_LAYOUT = data.StructLayout(
     {"subtract": 1, "min": 1, "max": 1, "add": 1, "shift": 1, "replace": 1}
@@ -142,13 +145,13 @@ class AluLane(wiring.Component):
 
         with m.If(self.clear):
             m.d.sync += [
-                self._r.eq(self.amount),
+                self._r.eq(_gray(self.amount[:log2_n])),
                 self._left.eq(self.amount[-1]),
                 self._far.eq(far(self.amount)),
             ]
         with m.Elif(self.capture):
             m.d.sync += [
-                self._r.eq(self.a),
+                self._r.eq(_gray(self.a[:log2_n])),
                 self._left.eq(self.a[-1]),
                 self._far.eq(far(self.a)),
             ]
@@ -169,10 +172,13 @@ class AluLane(wiring.Component):
         value = self.a
         for bit in range(0, log2_n - 1, 2):
             rotated = Signal(n, name=f"rotate_{bit}")
-            with m.Switch(self._r[bit : bit + 2]):
-                for k in range(4):
-                    with m.Case(k):
-                        m.d.comb += rotated.eq(value.rotate_right(k << bit))
+            by = [value.rotate_right(k << bit) for k in range(4)]
+            low, high = self._r[bit], self._r[bit + 1]
+            low_first = Mux(high, Mux(low, by[2], by[3]), Mux(low, by[1], by[0]))
+            high_first = Mux(low, Mux(high, by[2], by[1]), Mux(high, by[3], by[0]))
+            m.d.comb += rotated.eq(
+                Cat((high_first if i >> bit & 1 else low_first)[i] for i in range(n))
+            )
             value = rotated
         self._rotated = Signal(n, reset_less=True)
         self._halfway = Signal(reset_less=True)
@@ -186,8 +192,8 @@ class AluLane(wiring.Component):
         n = self.cfg.acc_bits
         op = self.op
         left = self._left
-        over = Signal()
-        m.d.comb += over.eq(self._far | op.replace | self._take_b_d)
+        force = Signal()
+        m.d.comb += force.eq(self._far | op.replace | self._take_b_d)
         chunks = n // CHUNK
         self._fill = Signal(reset_less=True)
         self._drop = Signal(chunks, reset_less=True)
@@ -195,18 +201,21 @@ class AluLane(wiring.Component):
         coarse, fine = self._r[2:], self._r[:2]
         fine_d = Signal(CHUNK)
         for j in range(CHUNK):
-            m.d.comb += fine_d[j].eq(left ^ _table(fine, lambda q, j=j: q + j >= CHUNK))
+            in_next_chunk = _table(fine, lambda q, j=j: _gray_index(q) + j >= CHUNK)
+            m.d.comb += fine_d[j].eq(left ^ in_next_chunk)
         for k in range(chunks):
             edge = chunks - 1 - k
-            above = _table(coarse, lambda p, edge=edge: p > edge)
-            below = _table(coarse, lambda p, edge=edge: p < edge)
+            above = _table(coarse, lambda p, edge=edge: _gray_index(p) > edge)
+            below = _table(coarse, lambda p, edge=edge: _gray_index(p) < edge)
             has_edge = Signal(name=f"has_edge_{k}")
-            m.d.comb += has_edge.eq(_table(coarse, lambda p, edge=edge: p == edge))
+            m.d.comb += has_edge.eq(_table(coarse, lambda p, edge=edge: _gray_index(p) == edge))
             with m.If(self.load):
                 m.d.sync += [
-                    self._drop[k].eq(over | Mux(left, below, above)),
+                    self._drop[k].eq(Mux(left, below, above)),
                     self._fine.word_select(k, CHUNK).eq(Mux(has_edge, fine_d, 0)),
                 ]
+        with m.If(self.load & force):
+            m.d.sync += self._drop.eq(~0)
         with m.If(self.load):
             m.d.sync += self._fill.eq(self.a[-1] & op.shift & ~left)
         if self.cfg.has("requantize"):
@@ -224,7 +233,7 @@ class AluLane(wiring.Component):
     def _finish(self, m: Module) -> None:
         n = self.cfg.acc_bits
         rotated = Mux(self._halfway, self._rotated.rotate_right(n // 2), self._rotated)
-        other = Signal(n)
+        other = Signal(n, attrs=KEEP)
         masked = Signal(n)
         selected = Signal(n)
         m.d.comb += [
@@ -270,6 +279,21 @@ class AluLane(wiring.Component):
             keeps_sign.eq(negative & ~self._relu & (outside | ~(all_ones & carry))),
         ]
         return Cat(clipped, keeps_sign.replicate(len(upper)))
+
+
+def _gray(amount) -> Value:
+    """Recode bits 0 and 1, and bits 2 and 3, as Gray codes.
+
+    A 4:1 multiplexer takes as much under either code; but under this one, and with neighbours that
+    look at the two bits in different order, no two bits of a rotator have half of theirs in common,
+    and synthesis is not led to split what fits one LUT6.
+    """
+    return amount ^ (amount >> 1 & 0b00101)
+
+
+def _gray_index(k: int) -> int:
+    """Code of a number below 8 in such bits, and the number of such a code."""
+    return k ^ (k >> 1 & 1)
 
 
 def _table(index, predicate) -> Value:
