@@ -2,8 +2,8 @@
 
     python benchmarks/cycle_speed.py [--layer C2] [--repeat 20] [--json FILE]
 
-Times are CPU seconds of the best of several runs; setting up scratchpads and memory is included, reading the
-file and compiling kernels are not."""
+Times are CPU seconds of the best of several runs; setting up scratchpads and memory is included,
+reading the file and compiling kernels are not."""
 
 from __future__ import annotations
 

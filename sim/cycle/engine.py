@@ -69,7 +69,6 @@ from covta.sim.jit import jit
 from covta.sim.kernels import check_transfer, exec_alu, exec_gemm, exec_load, exec_store
 
 UNIT = column("unit")
-INSN_BYTES = 16
 LOADS_IN_FLIGHT = 4
 STORES_IN_FLIGHT = 16
 FETCH_RING = 256
@@ -134,8 +133,6 @@ def fetch_burst(p, r, regions, ring_last, beat_at, beat_bad, t):
 def fetch_step(p, r, table, queue, queue_at, queue_in, queue_out, beat_at, beat_bad, granted, t):
     """One cycle of fetch; true if anything changed."""
     changed = False
-    insns_per_beat = max(p.bus_bytes // INSN_BYTES, 1)
-    beats_per_insn = max(INSN_BYTES // p.bus_bytes, 1)
     # the instruction in the join register
     handed = False
     emptied = False
@@ -152,8 +149,10 @@ def fetch_step(p, r, table, queue, queue_at, queue_in, queue_out, beat_at, beat_
             queue[unit, slot] = i
             queue_at[unit, slot] = t + 1
             queue_in[unit] += 1
-            emptied = insns_per_beat == 1 or r.f_slot == insns_per_beat - 1 or i + 1 == p.insn_count
-            r.f_slot = (r.f_slot + 1) % insns_per_beat
+            emptied = (
+                p.insns_per_beat == 1 or r.f_slot == p.insns_per_beat - 1 or i + 1 == p.insn_count
+            )
+            r.f_slot = (r.f_slot + 1) % p.insns_per_beat
             r.f_index += 1
             changed = True
     # the next beat
@@ -168,7 +167,7 @@ def fetch_step(p, r, table, queue, queue_at, queue_in, queue_out, beat_at, beat_
         bad = beat_bad[r.f_beats_out % FETCH_RING]
         r.f_error = 1 if bad or (r.f_error != 0 and r.f_part != 0) else 0
         r.f_beats_out += 1
-        r.f_part = (r.f_part + 1) % beats_per_insn
+        r.f_part = (r.f_part + 1) & (p.beats_per_insn - 1)
         r.f_full = 1 if r.f_part == 0 else 0
     elif handed and emptied:
         r.f_full = 0
@@ -180,8 +179,8 @@ def fetch_step(p, r, table, queue, queue_at, queue_in, queue_out, beat_at, beat_
         first = r.f_addr
         last = first + length * p.bus_bytes - 1
         if first < p.window_first or last > p.window_last:
-            skipped = (p.insn_addr % p.bus_bytes) // INSN_BYTES if r.f_asked > 0 else 0
-            index = r.f_asked * insns_per_beat // beats_per_insn - skipped
+            skipped = p.first_slot if r.f_asked > 0 else 0
+            index = r.f_asked * p.insns_per_beat // p.beats_per_insn - skipped
             report(r, t + 1, DRAM_WINDOW, index, 0)
         elif r.f_free >= length:
             generate = True

@@ -71,6 +71,9 @@ def _parameters(
         "mul_cycles": cfg.mul_cycles,
         "fetch_buffer": buffer,
         "fetch_burst": min(cfg.bus.max_burst_beats, buffer // FETCH_BURSTS),
+        "insns_per_beat": max(cfg.bus_bytes // 16, 1),
+        "beats_per_insn": max(16 // cfg.bus_bytes, 1),
+        "first_slot": insn_addr % cfg.bus_bytes // 16,
         "insn_count": insn_count,
         "insn_addr": insn_addr,
         "window_first": first,
@@ -113,9 +116,8 @@ def execute(
     table = decode(cfg, insn)
     p = _parameters(cfg, dram, model, insn_count=count, insn_addr=insn_addr, watchdog=watchdog)
     r = np.zeros(1, RUN)
-    beats_per_insn = max(16 // cfg.bus_bytes, 1)
-    insns_per_beat = max(cfg.bus_bytes // 16, 1)
-    slot = insn_addr % cfg.bus_bytes // 16
+    beats_per_insn, insns_per_beat = int(p["beats_per_insn"]), int(p["insns_per_beat"])
+    slot = int(p["first_slot"])
     start = {
         "f_left": count * beats_per_insn
         if insns_per_beat == 1

@@ -24,7 +24,8 @@ def _record(names: str) -> np.dtype:
 PARAMETERS = _record(
     """bus_bytes bus_shift max_burst port_limit dram_limit queue_depth
     uop_depth inp_depth wgt_depth acc_depth mul_cycles has_pad_min
-    fetch_buffer fetch_burst insn_count insn_addr window_first window_last watchdog
+    fetch_buffer fetch_burst insns_per_beat beats_per_insn first_slot
+    insn_count insn_addr window_first window_last watchdog
     out_beats latency rate seed threshold regions"""
 )
 """Constants of one run."""
