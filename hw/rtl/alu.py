@@ -273,7 +273,12 @@ class AluEngine(wiring.Component):
         ]
         entering = Signal(stage_layout)  # the operation whose last read is presented
         with m.If(self._second):
-            m.d.comb += [entering.eq(waiting), entering.valid.eq(1), self.rd_addr.eq(waiting.dst)]
+            m.d.comb += [
+                entering.eq(waiting),
+                entering.imm.eq(0),
+                entering.valid.eq(1),
+                self.rd_addr.eq(waiting.dst),
+            ]
         with m.Else():
             m.d.comb += [
                 *(entering[name].eq(head[name]) for name in ("dst", *_OPERATION)),
@@ -332,7 +337,7 @@ class AluEngine(wiring.Component):
             Signal(signed(s1.imm.shape().width), name=f"imm{k}", reset_less=True) for k in (2, 3)
         )
         rqt2, rqt3 = (Signal(name=f"rqt{k}", reset_less=True) for k in (2, 3))
-        m.d.sync += [imm2.eq(Mux(s1.use_imm, s1.imm, 0)), rqt2.eq(rqt)]
+        m.d.sync += [imm2.eq(s1.imm), rqt2.eq(rqt)]
         with m.If(~self._stays):
             m.d.sync += [rqt3.eq(rqt2), imm3.eq(imm2)]
 

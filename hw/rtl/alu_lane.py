@@ -10,7 +10,7 @@ from covta.hw.params import Config, log2_exact
 
 __all__ = ["STAGE1_LAYOUT", "AluLane", "LaneMultiplier"]
 
-CHUNK = 4
+CHUNK = 8
 """Bits that share the coarse part of a shift mask."""
 
 KEEP = {"keep": 1}
@@ -37,7 +37,7 @@ class AluLane(wiring.Component):
 
     A shift by ``b`` of either sign is a rotation right by ``r = b mod acc_bits`` under a mask: bit
     ``i`` keeps its value if ``i + r < acc_bits`` shifting right and if ``i + r >= acc_bits``
-    shifting left. The mask is kept as coarse terms (a chunk of 4 bits is dropped) and, in the chunk
+    shifting left. The mask is kept as coarse terms (a chunk of 8 bits is dropped) and, in the chunk
     with the edge only, fine ones; other operations than shifts drop every chunk.
 
     Parameters
@@ -138,7 +138,7 @@ class AluLane(wiring.Component):
         self._far = Signal(reset_less=True)  # by acc_bits or more, either way
 
         def far(value):
-            result = self.shr & (value[log2_n:-1] != value[-1].replicate(n - 1 - log2_n))
+            result = self.shr & (value[log2_n:-1] ^ value[log2_n + 1 :]).any()
             if self.cfg.has("requantize") and log2_n < 5:
                 result |= self.rqt & value[log2_n:5].any()
             return result
@@ -198,17 +198,17 @@ class AluLane(wiring.Component):
         self._fill = Signal(reset_less=True)
         self._drop = Signal(chunks, reset_less=True)
         self._fine = Signal(n, reset_less=True)
-        coarse, fine = self._r[2:], self._r[:2]
         fine_d = Signal(CHUNK)
+        r = self._r
         for j in range(CHUNK):
-            in_next_chunk = _table(fine, lambda q, j=j: _gray_index(q) + j >= CHUNK)
-            m.d.comb += fine_d[j].eq(left ^ in_next_chunk)
+            beyond = _table(r[:4], lambda g, j=j: _gray_index(g) % CHUNK + j >= CHUNK)
+            m.d.comb += fine_d[j].eq(left ^ beyond)
         for k in range(chunks):
             edge = chunks - 1 - k
-            above = _table(coarse, lambda p, edge=edge: _gray_index(p) > edge)
-            below = _table(coarse, lambda p, edge=edge: _gray_index(p) < edge)
+            above = _table(r[3:], lambda q, edge=edge: q > edge)
+            below = _table(r[3:], lambda q, edge=edge: q < edge)
             has_edge = Signal(name=f"has_edge_{k}")
-            m.d.comb += has_edge.eq(_table(coarse, lambda p, edge=edge: _gray_index(p) == edge))
+            m.d.comb += has_edge.eq(_table(r[3:], lambda q, edge=edge: q == edge))
             with m.If(self.load):
                 m.d.sync += [
                     self._drop[k].eq(Mux(left, below, above)),
@@ -292,8 +292,8 @@ def _gray(amount) -> Value:
 
 
 def _gray_index(k: int) -> int:
-    """Code of a number below 8 in such bits, and the number of such a code."""
-    return k ^ (k >> 1 & 1)
+    """Code of a number below 16, and the number of such a code."""
+    return k ^ (k >> 1 & 0b0101)
 
 
 def _table(index, predicate) -> Value:
