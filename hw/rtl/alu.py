@@ -8,7 +8,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.isa import AluOp, isa
-from covta.hw.params import Config
+from covta.hw.params import Config, log2_exact
 from covta.hw.rtl.alu_lane import STAGE1_LAYOUT, AluLane, LaneMultiplier
 
 __all__ = ["AluEngine", "alu_start_layout"]
@@ -144,10 +144,10 @@ class AluEngine(wiring.Component):
         y_left = Signal.like(loop.iter_out, name="y_left", reset_less=True)
         must_read = Signal()
         fire, last_u, last_x, last = Signal(), Signal(), Signal(), Signal()
-        single = Signal(reset_less=True)
+        first_of_all = Signal(reset_less=True)
         m.d.comb += [
             fire.eq(self._active & (room != 0)),
-            last_u.eq(single | (u + 1 == loop.uop_end)),
+            last_u.eq(u + 1 == loop.uop_end),
             last_x.eq(x_left == 1),
             last.eq(last_u & last_x & (y_left == 1)),
             self.start.ready.eq(~self._active | (fire & last)),
@@ -176,7 +176,8 @@ class AluEngine(wiring.Component):
         ]
         with m.If(fire):
             m.d.sync += u.eq(Mux(last_u, loop.uop_bgn, u + 1))
-            with m.If(single):
+            m.d.sync += first_of_all.eq(0)
+            with m.If(first_of_all & last_u):  # the only micro-op: it is kept
                 m.d.sync += must_read.eq(0)
             with m.If(last_u):
                 m.d.sync += x_left.eq(Mux(last_x, loop.iter_in, x_left - 1))
@@ -207,7 +208,7 @@ class AluEngine(wiring.Component):
                 u.eq(payload.uop_bgn),
                 x_left.eq(payload.iter_in),
                 y_left.eq(payload.iter_out),
-                single.eq(payload.uop_bgn + 1 == payload.uop_end),
+                first_of_all.eq(1),
                 must_read.eq(1),
                 self._active.eq(1),
             ]
@@ -323,13 +324,20 @@ class AluEngine(wiring.Component):
             shr.eq(code == AluOp.SHR),
             rqt.eq((code == AluOp.RQT) if cfg.has("requantize") else 0),
         ]
+        log2_n = log2_exact(cfg.acc_bits)
+        in_reach = s1.imm[log2_n:] == s1.imm[-1].replicate(len(s1.imm) - log2_n)
+        far = Signal()
+        m.d.comb += far.eq(shr & ~in_reach)
+        if cfg.has("requantize") and log2_n < 5:
+            with m.If(rqt):
+                m.d.comb += far.eq(s1.imm[log2_n:5].any())
         m.d.sync += [
             op.subtract.eq((code == AluOp.MIN) | (code == AluOp.MAX)),
             op.min.eq(code == AluOp.MIN),
             op.max.eq(code == AluOp.MAX),
             op.add.eq(code == AluOp.ADD),
             op.shift.eq(shr | rqt),
-            op.replace.eq((code == AluOp.ADD) | (code == AluOp.MUL)),
+            op.replace.eq((code == AluOp.ADD) | (code == AluOp.MUL) | (s1.use_imm & far)),
             mul2.eq(code == AluOp.MUL),
         ]
         # a lane's operand 2 is the union of its register and these, of which one is 0

@@ -13,6 +13,9 @@ __all__ = ["STAGE1_LAYOUT", "AluLane", "LaneMultiplier"]
 CHUNK = 8
 """Bits that share the coarse part of a shift mask."""
 
+SPAN = 6
+"""Bits of which one LUT6 tells whether they are equal."""
+
 KEEP = {"keep": 1}
 """On a wire of two levels of logic that synthesis should not merge into three."""
 
@@ -22,7 +25,8 @@ STAGE1_LAYOUT = data.StructLayout(
 )
 """Predecoded operation, equal for all lanes.
 
-`subtract` is set of MIN and MAX, `shift` of SHR and RQT, `replace` where nothing of `a` remains.
+`subtract` is set of MIN and MAX, `shift` of SHR and RQT, `replace` where nothing of `a` but perhaps
+its sign remains: ADD, MUL, and shifts by an immediate of ``acc_bits`` or more.
 """
 
 
@@ -135,26 +139,22 @@ class AluLane(wiring.Component):
         log2_n = log2_exact(n)
         self._r = Signal(log2_n, reset_less=True)
         self._left = Signal(reset_less=True)
-        self._far = Signal(reset_less=True)  # by acc_bits or more, either way
-
-        def far(value):
-            result = self.shr & (value[log2_n:-1] ^ value[log2_n + 1 :]).any()
-            if self.cfg.has("requantize") and log2_n < 5:
-                result |= self.rqt & value[log2_n:5].any()
-            return result
-
+        parts = [self.a[k : k + SPAN] for k in range(log2_n, n - 1, SPAN - 1)]
+        near = [part.all() | ~part.any() for part in parts]
+        self._near = Signal(len(parts), reset_less=True)
         with m.If(self.clear):
-            m.d.sync += [
-                self._r.eq(_gray(self.amount[:log2_n])),
-                self._left.eq(self.amount[-1]),
-                self._far.eq(far(self.amount)),
-            ]
+            m.d.sync += [self._r.eq(_gray(self.amount[:log2_n])), self._left.eq(self.amount[-1])]
         with m.Elif(self.capture):
             m.d.sync += [
                 self._r.eq(_gray(self.a[:log2_n])),
                 self._left.eq(self.a[-1]),
-                self._far.eq(far(self.a)),
+                self._near.eq(Cat(near)),
             ]
+        with m.If(self.clear | ~self.shr):
+            m.d.sync += self._near.eq(~0)
+        if self.cfg.has("requantize") and log2_n < 5:
+            with m.If(self.rqt & ~self.clear):
+                m.d.sync += self._near[0].eq(~self.a[log2_n:5].any())
         with m.If(~self.shr):
             m.d.sync += self._left.eq(0)
         with m.If(~(self.shr | self.rqt)):
@@ -193,7 +193,8 @@ class AluLane(wiring.Component):
         op = self.op
         left = self._left
         force = Signal()
-        m.d.comb += force.eq(self._far | op.replace | self._take_b_d)
+        far = ~self._near.all() | op.replace
+        m.d.comb += force.eq(far | self._take_b_d)
         chunks = n // CHUNK
         self._fill = Signal(reset_less=True)
         self._drop = Signal(chunks, reset_less=True)
@@ -224,7 +225,7 @@ class AluLane(wiring.Component):
             self._relu = Signal(reset_less=True)
             with m.If(self.load):
                 m.d.sync += [
-                    self._over.eq(self._far),
+                    self._over.eq(far),
                     self._round.eq(self._round_d),
                     self._relu.eq(self._relu_d),
                 ]
