@@ -133,7 +133,7 @@ def _line(cfg: Config, line: str, where: str) -> bytes:
 
 
 def _lines(text: str, source: str) -> list[tuple[str, str]]:
-    stripped = [re.sub(r"#.*", "", line).strip() for line in text.splitlines()]
+    stripped = [re.sub(r"#.*", "", line).strip() for line in text.split("\n")]
     return [(line, f"{source}:{n}") for n, line in enumerate(stripped, 1) if line]
 
 

@@ -381,9 +381,11 @@ class Config(_Model, frozen=True):
         """Read YAML or official JSON text (JSON is YAML)."""
         try:
             data = yaml.safe_load(text)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError) as error:  # ValueError: tags and dates of no value
             detail = " ".join(str(error).split())
             raise ConfigError(f"{source}: not YAML: {detail}") from None
+        except RecursionError:
+            raise ConfigError(f"{source}: is nested too deeply") from None
         return cls.from_dict(data, source)
 
     def to_dict(self) -> dict[str, Any]:

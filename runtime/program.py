@@ -104,6 +104,12 @@ class Program:
             raise ProgramError(
                 f"insn_addr: must be a multiple of {INSN_BYTES}, got {self.insn_addr:#x}"
             )
+        limit = 1 << self.config.bus.addr_bits
+        if not 0 <= self.insn_addr <= limit - insn.size:
+            raise ProgramError(
+                f"insn_addr: the stream must end below {limit:#x} ({self.config.bus.addr_bits}"
+                f" address bits), got {self.insn_addr:#x} + {insn.size:#x}"
+            )
 
     def _check_regions(self) -> None:
         if len(self.region_addrs) != len(self.regions):
@@ -133,7 +139,13 @@ class Program:
             if begin < end:
                 raise ProgramError(f"region_{b}: must not overlap region_{a}, begins at {begin:#x}")
         for k, expected in enumerate(self.expected):
-            if expected is not None and expected.shape != self.regions[k].shape:
+            if expected is None:
+                continue
+            if expected.ndim != 1 or expected.dtype != np.uint8:
+                raise ProgramError(
+                    f"expect_{k}: must be uint8 (size,), got {expected.dtype} {expected.shape}"
+                )
+            if expected.shape != self.regions[k].shape:
                 raise ProgramError(
                     f"expect_{k}: must have the size of region_{k}, {len(self.regions[k])}, got"
                     f" {expected.shape}"
@@ -195,7 +207,7 @@ class Program:
         except (ProgramError, ConfigError) as error:
             raise ProgramError(f"{path}: {error}") from None
         except RecursionError:
-            raise ProgramError(f"{path}: config or meta is nested too deeply") from None
+            raise ProgramError(f"{path}: meta is nested too deeply") from None
 
     @classmethod
     def _from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Program:
@@ -220,7 +232,7 @@ class Program:
         )
         try:
             meta = json.loads(_text(arrays, "meta")) if "meta" in arrays else {}
-        except json.JSONDecodeError as error:
+        except ValueError as error:
             raise ProgramError(f"meta: must be JSON: {error}") from None
         if not isinstance(meta, dict):
             raise ProgramError(f"meta: must be a JSON object, got {type(meta).__name__}")
@@ -321,7 +333,10 @@ def _text(arrays: Mapping[str, np.ndarray], name: str) -> str:
     if value.dtype.kind not in "US" or value.ndim:
         raise ProgramError(f"{name}: must be text, got {value.dtype} {value.shape}")
     item = value.item()
-    return item.decode() if isinstance(item, bytes) else item
+    try:
+        return item.decode() if isinstance(item, bytes) else item
+    except UnicodeDecodeError as error:
+        raise ProgramError(f"{name}: must be UTF-8: {error}") from None
 
 
 def _integers(arrays: Mapping[str, np.ndarray], name: str, count: int | None) -> tuple[int, ...]:

@@ -6,13 +6,19 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from covta.hw.faults import FAULT_TEXT
 from covta.runtime.device import RunResult
 from covta.runtime.program import Program
 
-__all__ = ["as_json", "first_difference", "print_report", "verdict"]
+__all__ = ["as_json", "first_difference", "print_report", "printable", "verdict"]
+
+
+def printable(text: object) -> str:
+    """Text from a file as a table shows it: no markup, no lone surrogates."""
+    return escape(str(text).encode("utf-8", "replace").decode("utf-8"))
 
 
 def first_difference(program: Program, result: RunResult) -> str | None:
@@ -52,7 +58,7 @@ def as_json(program: Program, result: RunResult) -> dict[str, Any]:
 def print_report(program: Program, result: RunResult, console: Console) -> None:
     """Tables for a person."""
     cfg = program.config
-    title = str(program.meta.get("name", "program"))
+    title = printable(program.meta.get("name", "program"))
     table = Table(title=f"{title} on {cfg.name}, device {result.device}")
     table.add_column("what")
     table.add_column("value", justify="right")

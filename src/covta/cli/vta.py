@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -88,8 +89,8 @@ def run(
 
     program = _load(file, config)
     for option, path in (("--dump", dump), ("--trace", trace)):
-        if path is not None and not path.absolute().parent.is_dir():
-            _refuse(f"{option} {path}: no such folder")
+        if path is not None:
+            _check_target(option, path)
     try:
         dram = DramModel(
             latency_cycles=latency,
@@ -102,14 +103,18 @@ def run(
         if trace is not None and on is DeviceName.functional:
             _refuse("--trace: the functional device has no time; use --on cycle or --on rtl")
         result = device.run(program, dram, waveform=waveform)
-    except (ValueError, DeviceError) as error:
+    except (ValueError, OSError, DeviceError) as error:
         _refuse(error)
-    if dump is not None:
-        _dump(program, result, dump)
-    if trace is not None and result.trace is not None:
-        from covta.sim.timeline import write_timeline
+    try:
+        if dump is not None:
+            _dump(program, result, dump)
+        if trace is not None and result.trace is not None:
+            from covta.sim.timeline import write_timeline
 
-        write_timeline(program.config, program.insn, result.trace, trace)
+            cfg, insn, spans = program.config, program.insn, result.trace
+            _write_whole(trace, lambda part: write_timeline(cfg, insn, spans, part))
+    except OSError as error:
+        _refuse(f"cannot write: {error}")
     if as_json:
         typer.echo(json.dumps(report.as_json(program, result)))
     else:
@@ -118,6 +123,27 @@ def run(
         raise typer.Exit(FAULT)
     if report.verdict(program, result) == "mismatch":
         raise typer.Exit(MISMATCH)
+
+
+def _check_target(option: str, path: Path) -> None:
+    """Refuse early what cannot be written later."""
+    if not path.absolute().parent.is_dir():
+        _refuse(f"{option} {path}: no such folder")
+    if path.is_dir():
+        _refuse(f"{option} {path}: is a folder")
+
+
+def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file whole or not at all; what is no regular file is written to directly."""
+    if path.exists() and not path.is_file():
+        write(path)
+        return
+    part = path.with_name(f".{path.name}.part")
+    try:
+        write(part)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _dump(program: Program, result: RunResult, path: Path) -> None:
@@ -159,8 +185,6 @@ def asm(
     insn_addr: Annotated[int, typer.Option(help="Byte address of the stream.")] = 0,
 ) -> None:
     """Assemble text to a program; with --like, around another program's memory."""
-    from dataclasses import replace
-
     from covta.hw.assembler import AssemblerError, assemble
     from covta.hw.params import ConfigError, load_config
     from covta.runtime.program import Program, ProgramError
@@ -169,8 +193,7 @@ def asm(
         text = source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         _refuse(f"{source}: cannot be read: {error}")
-    if not output.absolute().parent.is_dir():
-        _refuse(f"-o {output}: no such folder")
+    _check_target("-o", output)
     try:
         base = None if like is None else Program.load(like)
         cfg = load_config(config) if base is None else base.config
@@ -179,9 +202,11 @@ def asm(
             program = Program(config=cfg, insn=insn, insn_addr=insn_addr)
         else:
             program = _with_stream(base, insn)
-        replace(program).save(output)
+        program.save(output)
     except (AssemblerError, ConfigError, ProgramError) as error:
         _refuse(error)
+    except OSError as error:
+        _refuse(f"cannot write: {error}")
 
 
 def _with_stream(base: Program, insn: object) -> Program:
@@ -213,8 +238,10 @@ def info(file: Annotated[Path, typer.Argument(help="A program, .npz.")]) -> None
     from rich.console import Console
     from rich.table import Table
 
+    from covta.runtime.report import printable
+
     program = _load(file, None)
-    table = Table(title=str(program.meta.get("name", file.name)))
+    table = Table(title=printable(program.meta.get("name", file.name)))
     table.add_column("region", justify="right")
     table.add_column("address", justify="right")
     table.add_column("bytes", justify="right")
@@ -229,6 +256,8 @@ def info(file: Annotated[Path, typer.Argument(help="A program, .npz.")]) -> None
 
 
 def _write_text(path: Path, text: str) -> None:
-    if not path.absolute().parent.is_dir():
-        _refuse(f"{path}: no such folder")
-    path.write_text(text, encoding="utf-8")
+    _check_target("-o", path)
+    try:
+        _write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        _refuse(f"cannot write: {error}")
