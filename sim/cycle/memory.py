@@ -205,7 +205,7 @@ def start_transfers(p, r, ld, table, insns, accepted_at, done_at, depth):
         else:
             ld.insn = i
             ld.rows_left = table[i, Y_SIZE]
-            ld.room = depth[table[i, MEMORY_TYPE]] - table[i, SRAM_BASE]
+            ld.room = max(depth[table[i, MEMORY_TYPE]] - table[i, SRAM_BASE], 0)
             pad_steps(r, ld, table[i, Y_PAD_0] * x_total(table, i) + table[i, X_PAD_0])
 
 
