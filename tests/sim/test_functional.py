@@ -1,26 +1,23 @@
 """The functional simulator against the golden interpreter, and the faults that it reports."""
 
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from covta.hw.faults import FaultCause
 from covta.hw.isa import AluOp, MemoryType, Opcode, isa
-from covta.hw.params import load_config
+from covta.hw.params import builtin_configs, load_config
 from covta.runtime.functional import FunctionalDevice
 from covta.runtime.program import Program
 from covta.sim.dram import DramModel, stall
 from covta.sim.functional.machine import execute
 from covta.sim.fuzz.generator import random_program
-from covta.sim.state import make_dram, make_state
+from covta.sim.state import make_dram, make_state, read_dram
 
 from ..golden import Golden
 
-MACHINES = ("tiny", "batch2_in8_out4", "int4", "int16", "wgt2", "extended", "extended_acc16")
-SHARED = Path(os.environ.get("COVTA_SHARED", Path(__file__).parents[3] / "shared")) / "programs"
+MACHINES = sorted(name for name, path in builtin_configs().items() if path.parent.name == "test")
 
 TINY, EXTENDED, EDGE = (load_config(n) for n in ("tiny", "extended", "edge"))
 INSN_ADDR, DATA_ADDR = 0x8000, 0x1000
@@ -88,7 +85,7 @@ def fault_of(program):
 @pytest.mark.parametrize("name", MACHINES)
 def test_random_programs_give_the_golden_bytes(name):
     cfg = load_config(name)
-    for seed in range(6):
+    for seed in range(5):
         program = random_program(cfg, seed, 12)
         container = Program(
             config=cfg,
@@ -187,14 +184,72 @@ def test_store_truncates_and_alu_sees_the_write_before():
     assert result.memory[0][128:132].tolist() == [100, 3, 255, 128]
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason=f"no program files at {SHARED}")
-@pytest.mark.parametrize("name", ["matmul_128", "resnet18_c5"])
-def test_program_files_match_what_they_expect(name):
-    program = Program.load(SHARED / f"{name}.npz")
-    result = FunctionalDevice().run(program)
-    assert result.fault is None
-    for got, want in zip(result.memory, program.expected, strict=True):
-        np.testing.assert_array_equal(got, want)
+def loaded(cfg, memory_type, **fields):
+    """All lanes of a scratchpad's first eight elements after one load over ones."""
+    data = np.arange(1, 1025, dtype=np.uint8)
+    state, memory = make_state(cfg), make_dram([(DATA_ADDR, data)], (0,) * 6, bus_bytes=4)
+    pad = {MemoryType.INP: state.inp, MemoryType.ACC_8BIT: state.acc, MemoryType.ACC: state.acc}
+    pad[memory_type][:] = 1
+    insn = stream(cfg, load(cfg, memory_type, **fields), FINISH)
+    assert execute(cfg, insn, state, memory).cause is FaultCause.NONE
+    return pad[memory_type]
+
+
+@pytest.mark.parametrize(("pad_min", "least"), [(0, 0), (1, -128)])
+@pytest.mark.parametrize("kind", [MemoryType.INP, MemoryType.ACC_8BIT])
+def test_padding_surrounds_the_rows_in_two_dimensions(kind, pad_min, least):
+    """Row y of 2 comes from elements 5 y and on; pads of 1 above, 2 below, 1 left, 1 right."""
+    cfg = load_config("extended")
+    pads = {"y_pad_0": 1, "y_pad_1": 2, "x_pad_0": 1, "x_pad_1": 1, "pad_min": pad_min}
+    got = loaded(cfg, kind, sram_base=3, y_size=2, x_size=2, x_stride=5, **pads)
+    want = np.full((5, 4, 8), least)
+    data = np.arange(1, 1025, dtype=np.uint8).view(np.int8).reshape(-1, 8)
+    for y in range(2):
+        want[1 + y, 1:3] = data[5 * y : 5 * y + 2]
+    np.testing.assert_array_equal(got.reshape(len(got), -1)[3:23], want.reshape(20, 8))
+    assert (got[:3] == 1).all()
+    assert (got[23:] == 1).all()
+
+
+def test_the_least_accumulator_value_pads_an_accumulator():
+    cfg = load_config("extended")
+    got = loaded(cfg, MemoryType.ACC, x_pad_1=1, pad_min=1)
+    assert (got[1] == -(1 << 31)).all()
+    assert loaded(cfg, MemoryType.ACC, x_pad_1=1)[1].tolist() == [0] * 8
+
+
+@pytest.mark.parametrize("name", ["int4", "int16", "wgt2", "tiny"])
+def test_a_store_keeps_the_low_bits_of_every_lane(name):
+    cfg = load_config(name)
+    rng = np.random.default_rng(1)
+    state, region = make_state(cfg), np.zeros(1024, np.uint8)
+    values = rng.integers(-(1 << (cfg.acc_bits - 1)), 1 << (cfg.acc_bits - 1), cfg.lanes)
+    state.acc[2] = values
+    state.acc[3] = -1
+    memory = make_dram([(DATA_ADDR, region)], (0,) * 6, bus_bytes=cfg.bus_bytes)
+    insn = stream(cfg, store(cfg, sram_base=2, x_size=2), FINISH)
+    assert execute(cfg, insn, state, memory).cause is FaultCause.NONE
+    got = read_dram(memory, DATA_ADDR, 2 * cfg.out_elem_bytes)
+    word = int.from_bytes(got.tobytes(), "little")
+    mask = (1 << cfg.out_bits) - 1
+    lanes = [word >> (cfg.out_bits * k) & mask for k in range(2 * cfg.lanes)]
+    assert lanes == [int(v) & mask for v in values] + [mask] * cfg.lanes
+
+
+def test_multiplication_and_addition_wrap_at_the_accumulators_width():
+    for name in ("extended", "acc16"):
+        cfg = load_config(name)
+        top = (1 << (cfg.acc_bits - 1)) - 1
+        golden = Golden(cfg, {}, (0,) * 6)
+        state, memory = make_state(cfg), make_dram([], (0,) * 6, bus_bytes=cfg.bus_bytes)
+        state.uop[0] = [0, 1, 0]
+        for op in (AluOp.ADD, AluOp.MUL, AluOp.SHR, AluOp.MIN, AluOp.MAX):
+            for a, b in ((top, top), (top, 2), (-top - 1, -1), (-top - 1, -top - 1), (12345, 321)):
+                state.acc[0], state.acc[1] = a, b
+                loop = {"uop_end": 1, "iter_out": 1, "iter_in": 1, "alu_opcode": op}
+                insn = stream(cfg, (Opcode.ALU, loop), FINISH)
+                assert execute(cfg, insn, state, memory).cause is FaultCause.NONE
+                assert (state.acc[0] == golden.operate(op, a, b)).all(), (name, op, a, b)
 
 
 # ---- faults ------------------------------------------------------------------------------------
