@@ -27,6 +27,7 @@ __all__ = ["Program", "ProgramError", "write_npz"]
 
 MAX_TOKENS = 255
 MAX_INSNS = 1 << 24
+MAX_ADDR_BITS = 62
 EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -75,7 +76,7 @@ class Program:
         self._check_regions()
         if len(self.base_ptrs) != len(MemoryType):
             raise ProgramError(f"base_ptrs: must be {len(MemoryType)}, got {len(self.base_ptrs)}")
-        limit = 1 << self.config.bus.addr_bits
+        limit = self.address_limit
         for kind, base in zip(MemoryType, self.base_ptrs, strict=True):
             if base % self.config.bus_bytes or not 0 <= base < limit:
                 raise ProgramError(
@@ -89,6 +90,11 @@ class Program:
                 f"initial_tokens: must be four counts from 0 to {MAX_TOKENS}, got"
                 f" {tuple(int(t) for t in self.initial_tokens)}"
             )
+
+    @property
+    def address_limit(self) -> int:
+        """What every address lies below: the bus's width, at most 62 bits, which simulators count in."""
+        return 1 << min(self.config.bus.addr_bits, MAX_ADDR_BITS)
 
     def _check_stream(self) -> None:
         insn = self.insn
@@ -104,7 +110,7 @@ class Program:
             raise ProgramError(
                 f"insn_addr: must be a multiple of {INSN_BYTES}, got {self.insn_addr:#x}"
             )
-        limit = 1 << self.config.bus.addr_bits
+        limit = self.address_limit
         if not 0 <= self.insn_addr <= limit - insn.size:
             raise ProgramError(
                 f"insn_addr: the stream must end below {limit:#x} ({self.config.bus.addr_bits}"
@@ -121,7 +127,7 @@ class Program:
             raise ProgramError(
                 f"expect: must be one a region, got {len(self.expected)} for {len(self.regions)}"
             )
-        limit = 1 << self.config.bus.addr_bits
+        limit = self.address_limit
         spans = []
         for k, (addr, data) in enumerate(zip(self.region_addrs, self.regions, strict=True)):
             if data.ndim != 1 or data.dtype != np.uint8:

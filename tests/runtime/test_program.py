@@ -178,6 +178,23 @@ def test_a_changed_program_is_checked_again(path):
         replace(read(path), initial_tokens=(0, 0, 0))
 
 
+@pytest.mark.parametrize("addr_bits", [16, 32, 62, 64])
+def test_addresses_lie_below_the_bus_and_what_simulators_count_in(addr_bits):
+    cfg = TINY.model_copy(update={"bus": TINY.bus.model_copy(update={"addr_bits": addr_bits})})
+    limit, data = 1 << min(addr_bits, 62), np.zeros(32, np.uint8)
+    right = Program(config=cfg, insn=FINISH, insn_addr=limit - 16)
+    for device in ("functional", "cycle"):
+        assert open_device(device).run(right).fault is None
+    place = {"region_addrs": (limit - 32,), "regions": (data,)}
+    assert replace(right, insn_addr=0, **place).address_limit == limit
+    with pytest.raises(ProgramError, match=f"insn_addr: the stream must end below {limit:#x}"):
+        replace(right, insn_addr=limit)
+    with pytest.raises(ProgramError, match=f"region_0: must end below {limit:#x}"):
+        replace(right, insn_addr=0, region_addrs=(limit - 16,), regions=(data,))
+    with pytest.raises(ProgramError, match=r"base_ptrs\[INP\]: must be a multiple of 4 below"):
+        replace(right, base_ptrs=(0, 0, limit, 0, 0, 0))
+
+
 # ---- devices -----------------------------------------------------------------------------------
 def test_an_unknown_device_is_refused():
     with pytest.raises(DeviceError, match="no device 'board'; there are functional, cycle, rtl"):
