@@ -93,7 +93,7 @@ class Program:
 
     @property
     def address_limit(self) -> int:
-        """What every address lies below: the bus's width, at most 62 bits, which simulators count in."""
+        """What every address lies below: as the bus is wide, at most 62 bits (simulators)."""
         return 1 << min(self.config.bus.addr_bits, MAX_ADDR_BITS)
 
     def _check_stream(self) -> None:
