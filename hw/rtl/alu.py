@@ -301,18 +301,25 @@ class AluEngine(wiring.Component):
         cfg = self.cfg
         s1, s2, s3, s4 = self._stages
         self._group = Signal(range(max(cfg.mul_cycles, 2)))
-        mul3 = s3.valid & (s3.alu_opcode == AluOp.MUL)
-        last_group = self._group == cfg.mul_cycles - 1
-        stays = Signal()
-        m.d.comb += stays.eq(mul3 & ~last_group)
+        # known from registers, for the multipliers' operands: MUL in stage 3, whether it remains
+        # there, and the group whose products start
+        mul3, stays, starting = Signal(), Signal(), Signal.like(self._group)
+        last = cfg.mul_cycles - 1
         m.d.sync += s2.eq(s1)
         with m.If(stays):
-            m.d.sync += self._group.eq(self._group + 1)
+            m.d.sync += [
+                self._group.eq(self._group + 1),
+                stays.eq(starting != last),
+                starting.eq(Mux(starting != last, starting + 1, 0)),
+            ]
         with m.Else():
-            m.d.sync += [self._group.eq(0), s3.eq(s2)]
+            mul2 = s2.valid & (s2.alu_opcode == AluOp.MUL)
+            m.d.sync += [self._group.eq(0), s3.eq(s2), mul3.eq(mul2)]
+            if last:
+                m.d.sync += [stays.eq(mul2), starting.eq(mul2)]
         m.d.sync += [s4.eq(s3), s4.valid.eq(s3.valid & ~stays)]
         m.d.comb += [self.wr_en.eq(s4.valid), self.wr_addr.eq(s4.dst)]
-        self._mul3, self._stays = mul3, stays
+        self._mul3, self._stays, self._starting = mul3, stays, starting
 
     def _lanes(self, m: Module) -> None:
         cfg = self.cfg
@@ -375,18 +382,17 @@ class AluEngine(wiring.Component):
         cfg = self.cfg
         s2 = self._stages[1]
         width = cfg.alu_mul_lanes
-        en, group = Signal(), Signal.like(self._group)
+        en = Signal()
         imm = Signal(signed(cfg.acc_bits))
         m.d.comb += [
             en.eq((s2.valid & mul2) | self._stays),
-            group.eq(Mux(self._stays, self._group + 1, 0)),
             imm.eq(Mux(self._stays, imm3, imm2)),
         ]
         for j in range(width):
             m.submodules[f"multiplier_{j}"] = multiplier = LaneMultiplier(cfg)
             m.d.comb += multiplier.en.eq(en)
             b = Signal(cfg.acc_bits, name=f"b_{j}")
-            with m.Switch(group):
+            with m.Switch(self._starting):
                 for g in range(cfg.mul_cycles):
                     lane = lanes[g * width + j]
                     with m.Case(g) if g < cfg.mul_cycles - 1 else m.Default():
