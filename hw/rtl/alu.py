@@ -305,18 +305,20 @@ class AluEngine(wiring.Component):
         # there, and the group whose products start
         mul3, stays, starting = Signal(), Signal(), Signal.like(self._group)
         last = cfg.mul_cycles - 1
-        m.d.sync += s2.eq(s1)
+        self._stays_next = Signal()
+        m.d.sync += [s2.eq(s1), stays.eq(self._stays_next)]
         with m.If(stays):
+            m.d.comb += self._stays_next.eq(starting != last)
             m.d.sync += [
                 self._group.eq(self._group + 1),
-                stays.eq(starting != last),
                 starting.eq(Mux(starting != last, starting + 1, 0)),
             ]
         with m.Else():
             mul2 = s2.valid & (s2.alu_opcode == AluOp.MUL)
             m.d.sync += [self._group.eq(0), s3.eq(s2), mul3.eq(mul2)]
             if last:
-                m.d.sync += [stays.eq(mul2), starting.eq(mul2)]
+                m.d.comb += self._stays_next.eq(mul2)
+                m.d.sync += starting.eq(mul2)
         m.d.sync += [s4.eq(s3), s4.valid.eq(s3.valid & ~stays)]
         m.d.comb += [self.wr_en.eq(s4.valid), self.wr_addr.eq(s4.dst)]
         self._mul3, self._stays, self._starting = mul3, stays, starting
@@ -375,19 +377,18 @@ class AluEngine(wiring.Component):
                 lane.imm2.eq(imm3),
                 self.wr_data.word_select(k, cfg.acc_bits).eq(lane.o),
             ]
-        self._multiply(m, lanes, mul2, imm2, imm3)
+        self._multiply(m, lanes, mul2)
 
-    def _multiply(self, m: Module, lanes: list[AluLane], mul2, imm2, imm3) -> None:
+    def _multiply(self, m: Module, lanes: list[AluLane], mul2) -> None:
         """Products of lane group 0 start in stage 2, of the other groups in stage 3."""
         cfg = self.cfg
-        s2 = self._stages[1]
+        s1, s2 = self._stages[:2]
         width = cfg.alu_mul_lanes
         en = Signal()
-        imm = Signal(signed(cfg.acc_bits))
-        m.d.comb += [
-            en.eq((s2.valid & mul2) | self._stays),
-            imm.eq(Mux(self._stays, imm3, imm2)),
-        ]
+        imm = Signal.like(s1.imm, name="imm_mul", reset_less=True)
+        m.d.comb += en.eq((s2.valid & mul2) | self._stays)
+        with m.If(~self._stays_next):
+            m.d.sync += imm.eq(s1.imm)
         for j in range(width):
             m.submodules[f"multiplier_{j}"] = multiplier = LaneMultiplier(cfg)
             m.d.comb += multiplier.en.eq(en)
@@ -401,4 +402,4 @@ class AluEngine(wiring.Component):
                             b.eq(lane.kept_b),
                         ]
                     m.d.comb += lane.product.eq(multiplier.o)
-            m.d.comb += multiplier.b.eq(b | imm)
+            m.d.comb += multiplier.b.eq(b.as_signed() | imm)
