@@ -421,10 +421,10 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
 
         # ---- load unit ------------------------------------------------------------------------
         load_stall = False
-        full1 = load_loader.accepted - load_loader.done >= LOADS_IN_FLIGHT
+        full1 = loader_full(load_loader)
         busy1 = load_loader.accepted > load_loader.done
         busy0 = compute_loader.accepted > compute_loader.done
-        full0 = compute_loader.accepted - compute_loader.done >= LOADS_IN_FLIGHT
+        full0 = loader_full(compute_loader)
         if load_visible:
             i = queue[0, queue_out[0]]
             if table[i, ILLEGAL] != 0:
@@ -699,8 +699,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                 wake = min(wake, at)
         moved, free = generator_step(p, r, g, beats, store_granted)
         changed = changed or moved
-        if check_window(p, r, g, 3, t + 2):
-            pass
+        check_window(p, r, g, 3, t + 2)
         store_stall = False
         moves_on = False
         if r.st_checked >= 0:
