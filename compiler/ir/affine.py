@@ -1,0 +1,269 @@
+"""Arithmetic on index expressions: linear forms, simplification, intervals, evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from covta.compiler.te.expr import (
+    Binary,
+    Const,
+    Expr,
+    Lookup,
+    Select,
+    Var,
+    binary,
+    children,
+    maximum,
+    minimum,
+    rebuild,
+    walk,
+)
+
+__all__ = ["Linear", "compile_exprs", "interval", "linear", "simplify", "variables"]
+
+
+@dataclass
+class Linear:
+    """``const + sum(coefficient * term)``; terms are variables or what is not linear."""
+
+    terms: dict[Expr, int] = field(default_factory=dict)
+    const: int = 0
+
+    def plus(self, other: Linear, factor: int = 1) -> Linear:
+        """``self + factor * other``."""
+        terms = dict(self.terms)
+        for term, c in other.terms.items():
+            total = terms.get(term, 0) + factor * c
+            if total:
+                terms[term] = total
+            else:
+                terms.pop(term, None)
+        return Linear(terms, self.const + factor * other.const)
+
+    def times(self, factor: int) -> Linear:
+        """``factor * self``."""
+        return Linear().plus(self, factor)
+
+    def coefficient(self, term: Expr) -> int:
+        """Of one term, 0 if it is not there."""
+        return self.terms.get(term, 0)
+
+    def without(self, *terms: Expr) -> Linear:
+        """The rest."""
+        return Linear({t: c for t, c in self.terms.items() if t not in terms}, self.const)
+
+    @property
+    def is_const(self) -> bool:
+        """True if nothing varies."""
+        return not self.terms
+
+    def expr(self) -> Expr:
+        """As an expression, positive terms first."""
+        result: Expr | None = None
+        for term, c in sorted(self.terms.items(), key=lambda tc: tc[1] < 0):
+            part = binary("mul", term, abs(c))
+            if result is None:
+                result = part if c > 0 else binary("mul", term, c)
+            else:
+                result = binary("add" if c > 0 else "sub", result, part)
+        if result is None:
+            return Const(self.const)
+        if self.const:
+            result = binary("add" if self.const > 0 else "sub", result, abs(self.const))
+        return result
+
+
+def linear(expr: Expr) -> Linear:
+    """An int32 expression as a linear form; what is not linear becomes a simplified term."""
+    match expr:
+        case Const(value, _):
+            return Linear(const=int(value))
+        case Var():
+            return Linear({expr: 1})
+        case Binary("add", a, b):
+            return linear(a).plus(linear(b))
+        case Binary("sub", a, b):
+            return linear(a).plus(linear(b), -1)
+        case Binary("mul", a, b):
+            x, y = linear(a), linear(b)
+            if y.is_const:
+                return x.times(y.const)
+            if x.is_const:
+                return y.times(x.const)
+            return _atom(binary("mul", x.expr(), y.expr()))
+        case Binary(("floordiv" | "floormod") as op, a, b):
+            x, y = linear(a), linear(b)
+            if y.is_const and y.const > 0:
+                return _divided(op, x, y.const)
+            return _atom(binary(op, x.expr(), y.expr()))
+        case Binary(("min" | "max") as op, a, b):
+            return _extreme(op, linear(a), linear(b))
+    parts = children(expr)
+    return _atom(rebuild(expr, [simplify(p) for p in parts]) if parts else expr)
+
+
+def _atom(expr: Expr) -> Linear:
+    return Linear(const=int(expr.value)) if isinstance(expr, Const) else Linear({expr: 1})
+
+
+def _divided(op: str, x: Linear, d: int) -> Linear:
+    """``x // d`` or ``x % d``: multiples of `d` come out of the division."""
+    whole = Linear({t: c // d for t, c in x.terms.items() if c % d == 0}, x.const // d)
+    rest = x.plus(whole, -d)
+    if op == "floormod":
+        if rest.is_const:
+            return rest
+        return _atom(binary("floormod", rest.expr(), d))
+    if rest.is_const:
+        return whole
+    return whole.plus(_atom(binary("floordiv", rest.expr(), d)))
+
+
+def _extreme(op: str, x: Linear, y: Linear) -> Linear:
+    difference = x.plus(y, -1)
+    if difference.is_const:
+        return x if (difference.const <= 0) == (op == "min") else y
+    return _atom(binary(op, x.expr(), y.expr()))
+
+
+def simplify(expr: Expr) -> Expr:
+    """The same value: linear parts collected, constants folded. Conditions too."""
+    if expr.dtype != "int32":
+        parts = children(expr)
+        if not parts:
+            return expr
+        if isinstance(expr, Binary) and expr.op in ("lt", "le", "eq", "ne"):
+            if expr.a.dtype != "int32":
+                return rebuild(expr, [simplify(p) for p in parts])
+            # a < b  ->  terms with positive coefficients left, the others right
+            form = linear(expr.a).plus(linear(expr.b), -1)
+            left = Linear({t: c for t, c in form.terms.items() if c > 0})
+            right = Linear({t: -c for t, c in form.terms.items() if c < 0}, -form.const)
+            return binary(expr.op, left.expr(), right.expr())
+        return rebuild(expr, [simplify(p) for p in parts])
+    return linear(expr).expr()
+
+
+def variables(expr: Expr) -> set[Var]:
+    """Variables that an expression depends on."""
+    return {e for e in walk(expr) if isinstance(e, Var)}
+
+
+Domain = Mapping[Var, tuple[Expr, Expr]]
+
+
+def interval(expr: Expr, domain: Domain) -> tuple[Expr, Expr]:
+    """Least and greatest value of `expr` while variables run over `domain`.
+
+    Parameters
+    ----------
+    expr : Expr
+        int32.
+    domain : mapping of Var to (Expr, Expr)
+        First and last value of each variable that runs; others are kept as symbols.
+
+    Returns
+    -------
+    (Expr, Expr)
+        Free of the variables of `domain`. Never too narrow; exact where each variable occurs once
+        in a linear expression.
+    """
+    form = linear(_spread(expr))
+    low, high = Linear(const=form.const), Linear(const=form.const)
+    for term, c in form.terms.items():
+        least, greatest = _term_interval(term, domain)
+        if c < 0:
+            least, greatest = greatest, least
+        low, high = low.plus(linear(least), c), high.plus(linear(greatest), c)
+    return low.expr(), high.expr()
+
+
+def _spread(expr: Expr) -> Expr:
+    """``c + min(a, b)`` as ``min(c + a, c + b)``, so that what cancels is seen to."""
+    form = linear(expr)
+    for term, c in form.terms.items():
+        if isinstance(term, Binary) and term.op in ("min", "max") and abs(c) == 1:
+            rest = form.without(term)
+            if rest.is_const and not rest.const:
+                return expr
+            op = term.op if c == 1 else {"min": "max", "max": "min"}[term.op]
+            a, b = rest.plus(linear(term.a), c), rest.plus(linear(term.b), c)
+            return binary(op, _spread(a.expr()), _spread(b.expr()))
+    return expr
+
+
+def _term_interval(term: Expr, domain: Domain) -> tuple[Expr, Expr]:
+    if not any(v in domain for v in variables(term)):
+        return term, term
+    match term:
+        case Var():
+            first, last = domain[term]
+            rest = {v: d for v, d in domain.items() if v is not term}
+            return interval(first, rest)[0], interval(last, rest)[1]
+        case Binary("min", a, b):
+            (al, ah), (bl, bh) = interval(a, domain), interval(b, domain)
+            return minimum(al, bl), minimum(ah, bh)
+        case Binary("max", a, b):
+            (al, ah), (bl, bh) = interval(a, domain), interval(b, domain)
+            return maximum(al, bl), maximum(ah, bh)
+        case Binary("floordiv", a, Const(d, _) as by) if d > 0:
+            low, high = interval(a, domain)
+            return simplify(binary("floordiv", low, by)), simplify(binary("floordiv", high, by))
+        case Binary("floormod", a, Const(d, _) as by) if d > 0:
+            low, high = interval(a, domain)
+            if (
+                isinstance(low, Const)
+                and isinstance(high, Const)
+                and 0 <= low.value <= high.value < d
+            ):
+                return low, high
+            return Const(0), Const(int(by.value) - 1)
+        case Select(_, a, b):
+            (al, ah), (bl, bh) = interval(a, domain), interval(b, domain)
+            return minimum(al, bl), maximum(ah, bh)
+        case Lookup(table, index):
+            low, high = interval(index, domain)
+            part = table
+            if isinstance(low, Const) and isinstance(high, Const):
+                part = table[max(0, int(low.value)) : int(high.value) + 1]
+            return Const(min(part)), Const(max(part))
+    raise NotImplementedError(f"no interval is known for {term}")
+
+
+# ---- evaluation -----------------------------------------------------------------------------
+PYTHON_OPERATORS = {
+    "add": "({} + {})", "sub": "({} - {})", "mul": "({} * {})", "floordiv": "({} // {})",
+    "floormod": "({} % {})", "min": "min({}, {})", "max": "max({}, {})", "lt": "({} < {})",
+    "le": "({} <= {})", "eq": "({} == {})", "ne": "({} != {})", "and": "({} and {})",
+    "or": "({} or {})", "shr": "_shr({}, {})",
+}  # fmt: skip
+
+
+def compile_exprs(exprs: Iterable[Expr], names: Mapping[Var, str]) -> str:
+    """Python source of a tuple of index expressions; `names` are those of the variables."""
+    return "(" + "".join(f"{python_source(e, names)}, " for e in exprs) + ")"
+
+
+def python_source(expr: Expr, names: Mapping[Var, str]) -> str:
+    """Python source of an index expression or condition."""
+    match expr:
+        case Const(value, _):
+            return repr(value)
+        case Var():
+            return names[expr]
+        case Binary(op, a, b):
+            return PYTHON_OPERATORS[op].format(python_source(a, names), python_source(b, names))
+        case Select(c, a, b):
+            yes, no = python_source(a, names), python_source(b, names)
+            return f"({yes} if {python_source(c, names)} else {no})"
+        case Lookup(table, index):
+            return f"{table!r}[{python_source(index, names)}]"
+    raise AssertionError(type(expr))
+
+
+def evaluator(exprs: Iterable[Expr], variables_: Iterable[Var]) -> Callable[..., tuple[int, ...]]:
+    """A function of the variables' values, in order, that gives the expressions'."""
+    names = {v: f"v{k}" for k, v in enumerate(variables_)}
+    source = f"lambda {', '.join(names.values())}: {compile_exprs(exprs, names)}"
+    return eval(source, {"_shr": lambda a, b: a >> b if b >= 0 else a << -b})

@@ -1,0 +1,175 @@
+"""Run a function of the loop IR on NumPy arrays: slow, plain, and independent of every back end.
+
+The function is turned into Python source, a line a statement, and executed. `Copy` and `Call` mean
+what their definitions say: a padded, strided copy, and the behaviour an intrinsic declares.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import numpy as np
+
+from covta.compiler.ir.affine import PYTHON_OPERATORS, python_source
+from covta.compiler.ir.stmt import (
+    Allocate,
+    Buffer,
+    Call,
+    Copy,
+    For,
+    Function,
+    If,
+    Region,
+    Seq,
+    Stmt,
+    Store,
+)
+from covta.compiler.te.expr import Binary, Cast, Const, Expr, Lookup, Read, Select, Var
+
+__all__ = ["interpret"]
+
+
+def interpret(function: Function, *arrays: np.ndarray) -> None:
+    """Execute `function`; results are left in the arrays of its output parameters.
+
+    Parameters
+    ----------
+    function : Function
+    *arrays : np.ndarray
+        One per parameter, of its shape and dtype.
+    """
+    assert len(arrays) == len(function.params), "one array per parameter"
+    for p, a in zip(function.params, arrays, strict=True):
+        shape = tuple(int(s.value) for s in p.shape)  # type: ignore[attr-defined]
+        assert a.shape == shape and str(a.dtype) == p.dtype, f"{p} got {a.dtype}{a.shape}"
+    emitter = _Emitter()
+    names = [emitter.buffer(p) for p in function.params]
+    lines = [f"def run({', '.join(names)}):", *emitter.stmt(function.body, "    "), "    return"]
+    scope = {"np": np, "objects": emitter.objects, "copy": _copy, "call": _call, "_shr": _shift}
+    scope |= {"int8": np.int8, "int32": np.int32, "float32": np.float32}
+    exec("\n".join(lines), scope)
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        scope["run"](*arrays)
+
+
+def _shift(a: int, b: int) -> int:
+    return a >> min(b, 31) if b >= 0 else (a << -b if b > -32 else a * 0)
+
+
+def _copy(
+    dst: np.ndarray, dst_at: tuple, src: np.ndarray, src_at: tuple, op: Copy, bounds: tuple
+) -> None:
+    begins, extents = dst_at
+    if min(extents) <= 0:
+        return
+    rank = len(src_at[0])
+    lead = len(begins) - rank
+    window = dst[tuple(slice(b, b + e) for b, e in zip(begins, extents, strict=True))]
+    shape = tuple(e for e in extents[lead:]) if lead >= 0 else extents
+    own = src_at[0] if lead >= 0 else src_at[0][-lead:]
+    fixed = () if lead >= 0 else tuple(src_at[0][: rank - len(extents)])
+    valid = np.ones(shape, bool)
+    at: list[np.ndarray] = []
+    offset = len(fixed)
+    for d, (n, b) in enumerate(zip(shape, own, strict=True)):
+        index = (b + op.strides[offset + d] * np.arange(n)).reshape(
+            [-1 if k == d else 1 for k in range(len(shape))]
+        )
+        limits = bounds[offset + d]
+        if limits is not None:
+            valid = valid & (index >= limits[0]) & (index < limits[1])
+            index = np.clip(index, 0, src.shape[offset + d] - 1)
+        at.append(index)
+    window[...] = np.where(valid, src[(*fixed, *at)], op.fill).astype(dst.dtype)
+
+
+def _call(op: Call, arrays: list[np.ndarray], regions: list[tuple]) -> None:
+    views = [
+        a[tuple(slice(b, b + e) for b, e in zip(*r, strict=True))]
+        for a, r in zip(arrays, regions, strict=True)
+    ]
+    op.intrin.apply(op.phase, views[0], views[1:], dict(op.attrs))
+
+
+class _Emitter:
+    def __init__(self) -> None:
+        self.objects: list[object] = []
+        self.names: dict[Var, str] = {}
+        self._buffers: dict[Buffer, str] = {}
+        self._ids = count()
+
+    def buffer(self, b: Buffer) -> str:
+        return self._buffers.setdefault(b, f"b{next(self._ids)}")
+
+    def object(self, value: object) -> str:
+        self.objects.append(value)
+        return f"objects[{len(self.objects) - 1}]"
+
+    def indices(self, exprs: tuple[Expr, ...]) -> str:
+        return "(" + "".join(f"{python_source(e, self.names)}, " for e in exprs) + ")"
+
+    def region(self, r: Region) -> str:
+        return f"({self.indices(r.begins)}, {self.indices(r.extents)})"
+
+    def stmt(self, s: Stmt, indent: str) -> Iterator[str]:
+        match s:
+            case Seq(body):
+                for x in body:
+                    yield from self.stmt(x, indent)
+                if not body:
+                    yield f"{indent}pass"
+            case For(var, begin, extent, body):
+                self.names[var] = name = f"v{next(self._ids)}"
+                low = python_source(begin, self.names)
+                yield f"{indent}for {name} in range({low}, {low} + {python_source(extent, self.names)}):"
+                yield from self.stmt(body, indent + "    ")
+            case If(condition, body):
+                yield f"{indent}if {python_source(condition, self.names)}:"
+                yield from self.stmt(body, indent + "    ")
+            case Allocate(buffer, body):
+                fill = "np.nan" if buffer.dtype == "float32" else "77"
+                shape = self.indices(buffer.shape)
+                yield f"{indent}{self.buffer(buffer)} = np.full({shape}, {fill}, {buffer.dtype})"
+                yield from self.stmt(body, indent)
+            case Store(buffer, indices, value):
+                where = f"{self.buffer(buffer)}[{self.indices(indices)}]"
+                yield f"{indent}{where} = {self.value(value)}"
+            case Copy(dst, src, _, bounds):
+                limits = "".join("None, " if b is None else f"{self.indices(b)}, " for b in bounds)
+                yield (
+                    f"{indent}copy({self.buffer(dst.buffer)}, {self.region(dst)},"
+                    f" {self.buffer(src.buffer)}, {self.region(src)}, {self.object(s)}, ({limits}))"
+                )
+            case Call(_, _, output, inputs):
+                regions = [output, *inputs]
+                buffers = ", ".join(self.buffer(r.buffer) for r in regions)
+                boxes = ", ".join(self.region(r) for r in regions)
+                yield f"{indent}call({self.object(s)}, [{buffers}], [{boxes}])"
+            case _:
+                raise AssertionError(type(s))
+
+    def value(self, e: Expr) -> str:
+        """Source of a value, with NumPy scalars so that types and wrapping are right."""
+        match e:
+            case Const(value, dtype):
+                if dtype == "float32" and not np.isfinite(value):
+                    return f"float32('{value}')"
+                return f"{dtype}({value!r})" if dtype != "bool" else repr(value)
+            case Var(_, dtype):
+                return f"{dtype}({self.names[e]})"
+            case Read(buffer, indices):
+                return f"{self.buffer(buffer)}[{self.indices(indices)}]"
+            case Cast(a, dtype):
+                return f"np.asarray({self.value(a)}).astype({dtype})[()]"
+            case Select(c, a, b):
+                return f"({self.value(a)} if {self.value(c)} else {self.value(b)})"
+            case Lookup():
+                return f"int32({python_source(e, self.names)})"
+            case Binary("shr", a, b):
+                return f"{a.dtype}(_shr({self.value(a)}, int({self.value(b)})))"
+            case Binary("div", a, b):
+                return f"({self.value(a)} / {self.value(b)})"
+            case Binary(op, a, b):
+                return PYTHON_OPERATORS[op].format(self.value(a), self.value(b))
+        raise AssertionError(type(e))

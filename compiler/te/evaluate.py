@@ -1,0 +1,136 @@
+"""Compute a tensor with NumPy: the reference, without schedule or machine.
+
+Spatial axes are evaluated all at once as broadcast index arrays; reduction axes one point at a
+time, so memory stays at a few times the result. Integers wrap as they do on the machine.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import numpy as np
+
+from covta.compiler.te.expr import (
+    Binary,
+    Cast,
+    Const,
+    Expr,
+    Lookup,
+    Read,
+    Reduce,
+    Select,
+    Var,
+    require,
+)
+from covta.compiler.te.tensor import Tensor
+
+__all__ = ["evaluate", "evaluate_expr"]
+
+
+def evaluate(
+    tensor: Tensor, values: Mapping[Tensor, np.ndarray] | Mapping[Tensor | Var, np.ndarray]
+) -> np.ndarray:
+    """Values of `tensor`, given those of the placeholders it depends on.
+
+    Parameters
+    ----------
+    tensor : Tensor
+    values : mapping of Tensor or Var to np.ndarray
+        Shape and dtype as declared; inner tensors may be given too. Free variables are numbers.
+
+    Returns
+    -------
+    np.ndarray
+        Of the tensor's shape and dtype.
+    """
+    known: dict[Tensor, np.ndarray] = {}
+    free: dict[Var, np.ndarray] = {}
+    for t, v in values.items():
+        if isinstance(t, Var):
+            free[t] = np.asarray(v, t.dtype)
+            continue
+        require(
+            tuple(v.shape) == t.shape and str(v.dtype) == t.dtype,
+            f"{t.name} must be {t.dtype}{list(t.shape)}, got {v.dtype}{list(v.shape)}",
+        )
+        known[t] = v
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return _tensor(tensor, known, free)
+
+
+def _tensor(
+    tensor: Tensor, known: dict[Tensor, np.ndarray], free: Mapping[Var, np.ndarray]
+) -> np.ndarray:
+    if tensor in known:
+        return known[tensor]
+    require(tensor.body is not None, f"{tensor.name}: a placeholder's values must be given")
+    body, shape = tensor.body, tensor.shape
+    assert body is not None
+    env = dict(free) | {
+        axis.var: np.arange(n, dtype=np.int32).reshape(
+            [-1 if d == k else 1 for d in range(len(shape))]
+        )
+        for k, (axis, n) in enumerate(zip(tensor.axes, shape, strict=True))
+    }
+    if isinstance(body, Reduce):
+        result = np.full(shape, body.identity.value, tensor.dtype)
+        ranges = [range(int(a.extent.value)) for a in body.axes]  # type: ignore[attr-defined]
+        combine = {"sum": np.add, "max": np.maximum, "min": np.minimum}[body.kind]
+        for point in itertools.product(*ranges):
+            env |= {a.var: np.int32(p) for a, p in zip(body.axes, point, strict=True)}
+            combine(result, _value(body.source, env, known), out=result)
+    else:
+        result = np.broadcast_to(_value(body, env, known), shape).astype(tensor.dtype)
+    known[tensor] = result
+    return result
+
+
+def evaluate_expr(
+    expr: Expr, env: Mapping[Var, np.ndarray], known: dict[Tensor, np.ndarray]
+) -> np.ndarray:
+    """Value of an expression without reductions, for given values of its variables."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return np.asarray(_value(expr, env, known))
+
+
+_UFUNC = {
+    "add": np.add, "sub": np.subtract, "mul": np.multiply, "div": np.divide, "min": np.minimum,
+    "max": np.maximum, "lt": np.less, "le": np.less_equal, "eq": np.equal, "ne": np.not_equal,
+    "and": np.logical_and, "or": np.logical_or, "floordiv": np.floor_divide, "floormod": np.mod,
+}  # fmt: skip
+
+
+def _value(expr: Expr, env: Mapping[Var, np.ndarray], known: dict[Tensor, np.ndarray]):
+    match expr:
+        case Const(value, dtype):
+            return np.dtype(dtype).type(value)
+        case Var():
+            require(expr in env, f"variable {expr} has no value")
+            return env[expr]
+        case Binary("shr", a, b):
+            left, right = _value(a, env, known), _value(b, env, known)
+            width = 8 * np.dtype(a.dtype).itemsize - 1
+            down = np.right_shift(left, np.clip(right, 0, width).astype(left.dtype))
+            lost = np.where(right < -width, 0, left).astype(left.dtype)
+            up = np.left_shift(lost, np.clip(-right, 0, width).astype(left.dtype))
+            return np.where(right >= 0, down, up).astype(a.dtype)
+        case Binary(op, a, b):
+            return _UFUNC[op](_value(a, env, known), _value(b, env, known))
+        case Cast(a, dtype):
+            return np.asarray(_value(a, env, known)).astype(dtype)
+        case Select(condition, a, b):
+            return np.where(
+                _value(condition, env, known), _value(a, env, known), _value(b, env, known)
+            )
+        case Lookup(table, index):
+            return np.array(table, np.int32)[_value(index, env, known)]
+        case Read(tensor, indices):
+            values = _tensor(tensor, known, env)
+            # A side of a select that is not taken may point outside.
+            at = tuple(
+                np.clip(_value(i, env, known), 0, n - 1)
+                for i, n in zip(indices, tensor.shape, strict=True)
+            )
+            return values[at]
+    raise AssertionError(type(expr))
