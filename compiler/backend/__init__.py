@@ -1,0 +1,1 @@
+"""From tiles to programs: ordering, placement, micro-ops, emission."""

@@ -1,0 +1,243 @@
+"""Transfers and loops over tiles: what is left of a computation once its outer loops are unrolled.
+
+A `Trace` is a list of operations in the order in which one thread would do them. Each works on
+*tiles*, virtual pieces of scratchpads that are not placed yet; addresses are elements of a tile.
+From here on passes reorder (`order`), place tiles (`allocate`), cut loops into instructions
+(`compress`) and emit a program (`emit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import count
+
+from covta.hw.isa import AluOp, MemoryType
+
+__all__ = ["Alu", "DramTensor", "Gemm", "Load", "Loop", "Op", "Point", "Store", "Tile", "Trace"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DramTensor:
+    """A tensor in DRAM.
+
+    Parameters
+    ----------
+    name : str
+    memory : MemoryType
+        INP, WGT, ACC, ACC_8BIT or OUT; says what an element is.
+    shape : tuple of int
+        In elements, without the element's own axes.
+    """
+
+    name: str
+    memory: MemoryType
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Tile:
+    """A piece of a scratchpad, written and then read, identified by itself.
+
+    Parameters
+    ----------
+    name : str
+        Of the buffer, with its place in it: ``x.inp(2)``.
+    scope : str
+        ``inp``, ``wgt`` or ``acc``.
+    elems : int
+        Its size.
+    pool : str
+        Tiles of one buffer share a pool, a part of the scratchpad used as a ring.
+    instance : int
+        Tiles of one pool with the same number are alive together (one execution of the buffer's
+        `Allocate`), and need not but may lie side by side.
+    key : tuple or None
+        Equal for tiles that are filled with the same data in the same layout, so that one may stand
+        for the other while it lasts; None for what the machine itself computes.
+    """
+
+    name: str
+    scope: str
+    elems: int
+    pool: str
+    instance: int
+    key: tuple | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}#{self.instance}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loop:
+    """An affine loop: `count` turns, and what each adds to the operands' addresses."""
+
+    count: int
+    dst: int = 0
+    src: int = 0
+    wgt: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Operands of one turn of all loops: offsets within tiles."""
+
+    dst: int
+    src: int = 0
+    wgt: int = 0
+    src_tile: Tile | None = None
+    wgt_tile: Tile | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Load:
+    """DRAM to tile: a 2-D block with a frame of padding; the tile is filled from `offset` on.
+
+    Parameters as of the LOAD instruction, in elements; `begin` is the first element in `src`.
+    """
+
+    dst: Tile
+    offset: int = 0
+    src: DramTensor
+    begin: int
+    y_size: int = 1
+    x_size: int
+    x_stride: int = 0
+    y_pad: tuple[int, int] = (0, 0)
+    x_pad: tuple[int, int] = (0, 0)
+    pad_min: bool = False
+
+    @property
+    def elems(self) -> int:
+        """Elements of the tile that are written."""
+        return (sum(self.y_pad) + self.y_size) * (sum(self.x_pad) + self.x_size)
+
+    def __str__(self) -> str:
+        pads = "" if self.y_pad == self.x_pad == (0, 0) else f" pad {self.y_pad} {self.x_pad}"
+        shape = f"{self.y_size}x{self.x_size} by {self.x_stride}"
+        return f"load {self.dst}[{self.offset}] = {self.src.name}[{self.begin}] {shape}{pads}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Gemm:
+    """``dst[d] += src[s] @ wgt[w].T`` for every turn of `loops` and every point.
+
+    The turns and points may be done in any order. With `reset`, ``dst[d] = 0`` instead.
+
+    Parameters
+    ----------
+    dst : Tile
+    points : tuple of Point
+        What is not affine: unrolled loops over separate tiles.
+    loops : tuple of Loop
+        Any number, outermost first.
+    """
+
+    dst: Tile
+    points: tuple[Point, ...]
+    loops: tuple[Loop, ...] = ()
+    reset: bool = False
+
+    @property
+    def cycles(self) -> int:
+        """Micro-ops it takes."""
+        n = len(self.points)
+        for loop in self.loops:
+            n *= loop.count
+        return n
+
+    def __str__(self) -> str:
+        return f"{'reset' if self.reset else 'gemm'} {self.dst} {_shape(self)}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Alu:
+    """``dst[d] = dst[d] op (imm or src[s])`` for every turn of `loops` and every point.
+
+    Turns happen in order, outermost loop first, points innermost.
+
+    Parameters
+    ----------
+    op : AluOp
+    dst : Tile
+    imm : int or None
+        Exactly one of `imm` and the points' `src_tile` (scope acc, may be `dst`) is given.
+    """
+
+    op: AluOp
+    dst: Tile
+    points: tuple[Point, ...]
+    loops: tuple[Loop, ...] = ()
+    imm: int | None = None
+
+    cycles = Gemm.cycles
+
+    def __str__(self) -> str:
+        source = self.imm if self.imm is not None else self.points[0].src_tile
+        return f"alu {self.op.name} {self.dst} {source} {_shape(self)}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Store:
+    """Tile (scope acc), dense from `offset` on, to DRAM: rows of the low bits of each element."""
+
+    src: Tile
+    offset: int = 0
+    dst: DramTensor
+    begin: int
+    y_size: int = 1
+    x_size: int
+    x_stride: int = 0
+
+    @property
+    def elems(self) -> int:
+        """Elements that are written."""
+        return self.y_size * self.x_size
+
+    def __str__(self) -> str:
+        shape = f"{self.y_size}x{self.x_size} by {self.x_stride}"
+        return f"store {self.dst.name}[{self.begin}] {shape} = {self.src}[{self.offset}]"
+
+
+Op = Load | Gemm | Alu | Store
+
+
+def _shape(op: Gemm | Alu) -> str:
+    loops = " ".join(f"{k.count}(+{k.dst},+{k.src},+{k.wgt})" for k in op.loops)
+    return f"{len(op.points)} points x [{loops}]"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """Operations in the order of one thread.
+
+    Parameters
+    ----------
+    name : str
+    ops : tuple of Op
+    generations : dict of str to int
+        For each pool, how many instances may be alive at a time.
+    tensors : tuple of DramTensor
+        Parameters, in order.
+    """
+
+    name: str
+    ops: tuple[Op, ...]
+    generations: dict[str, int] = field(default_factory=dict)
+    tensors: tuple[DramTensor, ...] = ()
+
+    def __str__(self) -> str:
+        number = count()
+        return "\n".join(f"{next(number):5}  {op}" for op in self.ops)
+
+    def tiles(self) -> Iterator[Tile]:
+        """Every tile, in order of first appearance."""
+        seen: dict[Tile, None] = {}
+        for op in self.ops:
+            seen.setdefault(op.src if isinstance(op, Store) else op.dst)
+            if isinstance(op, Gemm | Alu):
+                for p in op.points:
+                    for tile in (p.src_tile, p.wgt_tile):
+                        if tile is not None:
+                            seen.setdefault(tile)
+        return iter(seen)
