@@ -56,6 +56,9 @@ class Buffer:
         One of `SCOPES`.
     generations : int
         How many instances may be alive at a time, one being filled while others are read.
+    units : int
+        Leading dimensions whose every index is a piece of its own, filled by one transfer and
+        placed by itself.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Buffer:
     dtype: str
     scope: str = "global"
     generations: int = 1
+    units: int = 0
 
     def __str__(self) -> str:
         return f"{self.name}: {self.dtype}[{', '.join(map(str, self.shape))}] in {self.scope}"
@@ -162,8 +166,6 @@ class Copy(Stmt):
         everything is valid.
     fill : int
         What stands where the source is not valid.
-    units : int
-        Leading dimensions of `dst` whose every index is a transfer, and an allocation, of its own.
     """
 
     dst: Region
@@ -171,7 +173,6 @@ class Copy(Stmt):
     strides: tuple[int, ...]
     bounds: tuple[tuple[Expr, Expr] | None, ...]
     fill: int = 0
-    units: int = 0
 
     __str__ = Stmt.__str__
 
@@ -328,9 +329,9 @@ def map_exprs(stmt: Stmt, rule: Callable[[Expr], Expr]) -> Stmt:
             return Store(buffer, tuple(map(rule, indices)), rule(value))
         case Allocate(buffer, body):
             return Allocate(buffer, map_exprs(body, rule))
-        case Copy(dst, src, strides, bounds, fill, units):
+        case Copy(dst, src, strides, bounds, fill):
             limits = tuple(None if b is None else (rule(b[0]), rule(b[1])) for b in bounds)
-            return Copy(region(dst), region(src), strides, limits, fill, units)
+            return Copy(region(dst), region(src), strides, limits, fill)
         case Call(intrin, phase, output, inputs, attrs):
             return Call(intrin, phase, region(output), tuple(map(region, inputs)), attrs)
     raise AssertionError(type(stmt))

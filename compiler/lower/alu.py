@@ -1,0 +1,112 @@
+"""Instruction selection for the ALU: an elementwise expression, operation by operation, in place.
+
+The machine's ALU computes ``acc[d] = acc[d] op (imm or acc[s])``. An expression is taken apart
+along its first operand, which is the tensor worked on in place; each operator becomes one pass over
+the tile, that is one instruction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from covta.compiler.intrin.machine import ALU_OPS, IMM, _alu
+from covta.compiler.ir.affine import linear, simplify, variables
+from covta.compiler.ir.stmt import Call, Region, Stmt, seq
+from covta.compiler.schedule.stage import require
+from covta.compiler.te.expr import Binary, Cast, Const, Expr, Read, Var, binary, substitute
+
+if TYPE_CHECKING:
+    from covta.compiler.lower.nest import StageNest
+
+__all__ = ["select_alu"]
+
+
+def select_alu(n: StageNest, at: int, localize: Callable[[Expr], Expr]) -> Stmt:
+    """One nest of ALU operations after the other, for a stage with pragma ``alu``.
+
+    Parameters
+    ----------
+    n : StageNest
+        Its last two axes are the lanes of an accumulator element; the tensor is worked on in place
+        (its buffer is that of its first operand).
+    at : int
+        The loop with the pragma; each operation repeats the loops from there inwards.
+    """
+    stage = n.stage
+    what = f"alu: {stage.name}"
+    lanes = stage.leaves[-2:]
+    require(
+        len(stage.axes) >= 2 and lanes == list(stage.axes[-2:]),
+        f"{what}: the innermost loops must be the lanes, the tensor's last two axes",
+    )
+    require(n.buffer.scope == "acc", f"{what} must lie in acc, got {n.buffer.scope}")
+    shape = tuple(n.extents[leaf] for leaf in lanes)
+    require(all(isinstance(e, Const) for e in shape), f"{what}: lanes must be whole, got {shape}")
+    zero: dict[Var, Expr] = {leaf.var: Const(0) for leaf in lanes}
+
+    def region(read: Read) -> Region:
+        for d, index in enumerate(read.indices):
+            want = dict.fromkeys(
+                [lanes[d - len(read.indices) + 2].var] if d >= len(read.indices) - 2 else [], 1
+            )
+            form = linear(index)
+            have = {v: c for v, c in form.terms.items() if variables(v) & set(zero)}
+            require(have == want, f"{what}: {read} does not lie along the lanes")
+        return Region(
+            buffer=read.tensor,  # type: ignore[arg-type]
+            begins=tuple(simplify(substitute(i, zero)) for i in read.indices),
+            extents=(Const(1),) * (len(read.indices) - 2) + shape,
+        )
+
+    out = region(Read(n.buffer, tuple(n.local)))  # type: ignore[arg-type]
+    calls: list[Call] = []
+    size = tuple(int(e.value) for e in shape)  # type: ignore[attr-defined]
+
+    def place(expr: Expr) -> None:
+        """Emit what leaves the value of `expr` in the output's place."""
+        match expr:
+            case Read():
+                source = region(expr)
+                require(
+                    source.buffer is n.buffer and source.begins == out.begins,
+                    f"{what}: {expr} must be worked on in place, but is read by others too or lies"
+                    " elsewhere; give it a buffer of its own",
+                )
+            case Cast(a, "int32") if a.dtype == "int32":
+                place(a)
+            case Binary(op, a, b) if op in (*ALU_OPS, "sub"):
+                if isinstance(a, Const) and op in ("add", "mul", "min", "max"):
+                    a, b = b, a
+                if op == "sub":
+                    require(isinstance(b, Const), f"{what}: cannot subtract a tensor: {expr}")
+                    op, b = "add", binary("mul", b, -1)
+                place(a)
+                if isinstance(b, Const):
+                    value = int(b.value)
+                    require(
+                        -(1 << 15) <= value < 1 << 15,
+                        f"{what}: an immediate must lie in -32768 ... 32767, got {value} in {expr}",
+                    )
+                    attrs = (("call", "vta.alu"), ("op", ALU_OPS[op]), ("imm", value), (IMM, value))
+                    calls.append(Call(_alu(size, op, True), "compute", out, (out,), attrs))
+                else:
+                    require(
+                        isinstance(b, Read), f"{what}: operand 2 must be read from acc, got {b}"
+                    )
+                    assert isinstance(b, Read)
+                    attrs = (("call", "vta.alu"), ("op", ALU_OPS[op]))
+                    calls.append(
+                        Call(_alu(size, op, False), "compute", out, (out, region(b)), attrs)
+                    )
+            case _:
+                require(False, f"{what}: the ALU cannot compute {expr}")
+
+    place(localize(substitute(n.source, n.values)))
+    nests: list[Stmt] = []
+    for call in calls:
+        stmt = n.guarded(call)
+        for leaf in reversed(stage.leaves[at:-2]):
+            stmt = n.loop(leaf, stmt)
+        nests.append(stmt)
+    return seq(*nests)

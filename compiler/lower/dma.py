@@ -1,0 +1,135 @@
+"""DMA extraction: a nest that only copies, with padding, becomes one transfer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from covta.compiler.ir.affine import Linear, linear, simplify
+from covta.compiler.ir.stmt import Copy, Region, Stmt
+from covta.compiler.lower.guards import conjuncts
+from covta.compiler.schedule.stage import require
+from covta.compiler.te.expr import (
+    Binary,
+    Cast,
+    Const,
+    Expr,
+    Read,
+    Select,
+    Var,
+    maximum,
+    minimum,
+    substitute,
+)
+
+if TYPE_CHECKING:
+    from covta.compiler.lower.nest import StageNest
+
+__all__ = ["make_copy"]
+
+
+def make_copy(n: StageNest, at: int, localize: Callable[[Expr], Expr]) -> Stmt:
+    """One transfer of what the loops from `at` inwards copy.
+
+    Parameters
+    ----------
+    n : StageNest
+        Its body is ``T[i]``, ``select(inside, T[i], fill)``, or a cast of these; every index is
+        ``c * axis + offset``.
+    at : int
+        Loops outside of it are repeated, one transfer each.
+
+    Raises
+    ------
+    ScheduleError
+        If the body is something else, or a loop from `at` inwards is a part of an axis.
+    """
+    stage = n.stage
+    what = f"dma_copy: {stage.name}"
+    body = n.source
+    require(n.combiner is None, f"{what} is a reduction, not a copy")
+    inner = stage.leaves[at:]
+    for leaf in inner:
+        require(
+            leaf in stage.axes,
+            f"{what}: the loops from {inner[0].name} inwards must be whole axes of the tensor, got"
+            f" {leaf.name}",
+        )
+    while isinstance(body, Cast):
+        body = body.a
+    fill, inside = 0, []
+    if isinstance(body, Select):
+        require(isinstance(body.b, Const), f"{what}: padding must be a constant, got {body.b}")
+        fill, inside, body = int(body.b.value), conjuncts(body.condition), body.a  # type: ignore[attr-defined]
+    while isinstance(body, Cast):
+        body = body.a
+    require(isinstance(body, Read), f"{what}: the body must read one tensor, got {n.source}")
+    assert isinstance(body, Read)
+    axes = [a.var for a in stage.axes]
+    zero: dict[Var, Expr] = {leaf.var: Const(0) for leaf in inner}
+    source = localize(substitute(body, n.values))
+    assert isinstance(source, Read)
+    forms = [linear(i) for i in body.indices]
+    strides, source_extents = [], []
+    for d, form in enumerate(forms):
+        own = [v for v in form.terms if v in axes]
+        require(
+            len(own) <= 1 and all(v in axes for v in form.terms),
+            f"{what}: an index must be linear in one axis, got {body.indices[d]}",
+        )
+        if own:
+            stride = form.terms[own[0]]
+            axis = stage.axes[axes.index(own[0])]  # type: ignore[arg-type]
+            require(stride >= 1, f"{what}: an index must go forwards, got {body.indices[d]}")
+            strides.append(stride)
+            source_extents.append(n.extents[axis] if axis in inner else Const(1))
+        else:
+            strides.append(1)
+            source_extents.append(Const(1))
+    used = [v for form in forms for v in form.terms]
+    require(
+        used == sorted(used, key=axes.index),  # type: ignore[arg-type]
+        f"{what}: a transfer keeps the order of axes, got {body}",
+    )
+    dst = Region(
+        buffer=n.buffer,
+        begins=tuple(substitute(i, zero) for i in n.local),
+        extents=tuple(n.extents[a] if a in inner else Const(1) for a in stage.axes),
+    )
+    src = Region(
+        buffer=source.tensor,  # type: ignore[arg-type]
+        begins=tuple(simplify(substitute(i, zero)) for i in source.indices),
+        extents=tuple(source_extents),
+    )
+    bounds = _bounds(what, inside, body, forms)
+    return Copy(dst, src, tuple(strides), bounds, fill)
+
+
+def _bounds(
+    what: str, inside: list[Expr], body: Read, forms: list[Linear]
+) -> tuple[tuple[Expr, Expr] | None, ...]:
+    """Limits on the source's own index, per dimension, from conditions on axes."""
+    bounds: list[tuple[Expr, Expr] | None] = [None] * len(forms)
+    for condition in inside:
+        found = False
+        if isinstance(condition, Binary) and condition.op in ("lt", "le"):
+            form = linear(condition.a).plus(linear(condition.b), -1)
+            if condition.op == "le":
+                form = form.plus(linear(Const(-1)))  # form < 0
+            for d, index in enumerate(forms):
+                if len(form.terms) != 1 or set(form.terms) != set(index.terms):
+                    continue
+                (v, c), stride = next(iter(form.terms.items())), next(iter(index.terms.values()))
+                low, high = bounds[d] or (Const(0), Const(body.tensor.shape[d]))
+                # axis < -const/c, or axis > const/-c; the index is stride * axis + offset
+                if c > 0:
+                    last = -(form.const // c) - 1 if form.const % c == 0 else -form.const // c
+                    high = minimum(high, stride * last + index.const + 1)
+                else:
+                    first = form.const // -c + 1
+                    low = maximum(low, stride * first + index.const)
+                bounds[d] = (low, high)
+                found = True
+                break
+        require(found, f"{what}: padding must be a frame, got the condition {condition}")
+    return tuple(bounds)

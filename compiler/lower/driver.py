@@ -1,0 +1,47 @@
+"""The passes in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from covta.compiler.ir.stmt import Function
+from covta.compiler.ir.verify import verify
+from covta.compiler.lower.guards import tighten
+from covta.compiler.lower.nest import build
+from covta.compiler.lower.threads import inject_virtual_threads
+from covta.compiler.schedule.schedule import Schedule
+from covta.compiler.te.tensor import Tensor
+
+__all__ = ["PASSES", "lower", "lower_stages"]
+
+PASSES: dict[str, Callable[[Function], Function]] = {
+    "tighten": tighten,
+    "virtual threads": inject_virtual_threads,
+}
+"""What is done to the loop nest, in order."""
+
+
+def lower_stages(
+    schedule: Schedule, args: Sequence[Tensor] | None = None, name: str = "main"
+) -> dict[str, Function]:
+    """The function after each pass, by the pass's name; the first is the plain ``nest``."""
+    function = verify(build(schedule, args, name))
+    stages = {"nest": function}
+    for title, run in PASSES.items():
+        function = verify(run(function))
+        stages[title] = function
+    return stages
+
+
+def lower(schedule: Schedule, args: Sequence[Tensor] | None = None, name: str = "main") -> Function:
+    """Loops over buffers for a schedule.
+
+    Parameters
+    ----------
+    schedule : Schedule
+    args : sequence of Tensor, optional
+        Parameters, inputs first; by default placeholders in order of first use, then outputs.
+    name : str
+        Of the function.
+    """
+    return list(lower_stages(schedule, args, name).values())[-1]
