@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from covta.cli.check import check
+
 if TYPE_CHECKING:
     from covta.runtime.device import RunResult
     from covta.runtime.program import Program
@@ -24,6 +26,7 @@ app = typer.Typer(
     no_args_is_help=True,
     help="Programs for the Versatile Tensor Accelerator.",
 )
+app.command()(check)
 
 
 class DeviceName(StrEnum):
