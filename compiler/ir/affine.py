@@ -60,17 +60,20 @@ class Linear:
 
     def expr(self) -> Expr:
         """As an expression, positive terms first."""
-        result: Expr | None = None
-        for term, c in sorted(self.terms.items(), key=lambda tc: tc[1] < 0):
-            part = binary("mul", term, abs(c))
-            if result is None:
-                result = part if c > 0 else binary("mul", term, c)
-            else:
-                result = binary("add" if c > 0 else "sub", result, part)
-        if result is None:
-            return Const(self.const)
-        if self.const:
-            result = binary("add" if self.const > 0 else "sub", result, abs(self.const))
+        positive = [(t, c) for t, c in self.terms.items() if c > 0]
+        negative = [(t, -c) for t, c in self.terms.items() if c < 0]
+        result: Expr = Const(0)
+        if not positive or (negative and self.const > 0):
+            positive.insert(0, (Const(self.const), 1))
+            rest = 0
+        else:
+            rest = self.const
+        for term, c in positive:
+            result = binary("add", result, binary("mul", term, c))
+        for term, c in negative:
+            result = binary("sub", result, binary("mul", term, c))
+        if rest:
+            result = binary("add" if rest > 0 else "sub", result, abs(rest))
         return result
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from covta.compiler.ir.affine import simplify
 from covta.compiler.te.expr import Const, Expr, Var, format_expr, substitute
 
 if TYPE_CHECKING:
@@ -254,7 +255,7 @@ def _lines(stmt: Stmt, indent: str) -> Iterator[str]:
                 yield f"{indent}pass"
         case For(var, begin, extent, body, kind):
             prefix = "" if kind == "serial" else f"{kind} "
-            upto = begin + extent
+            upto = simplify(begin + extent)
             lower = "" if begin == Const(0) else f"{begin}, "
             yield f"{indent}{prefix}for {var} in range({lower}{upto}):"
             yield from _lines(body, indent + "    ")
@@ -279,9 +280,10 @@ def _lines(stmt: Stmt, indent: str) -> Iterator[str]:
                 text += f" within [{', '.join(inside)}] else {fill}"
             yield text
         case Call(intrin, phase, output, inputs, attrs):
-            args = [str(i) for i in inputs] + [f"{k}={v}" for k, v in attrs]
-            sign = {"compute": "=", "reset": "= 0:", "update": "+="}[phase]
-            yield f"{indent}{output} {sign} {intrin.name}({', '.join(args)})"
+            shown = [f"{k}={v}" for k, v in attrs if isinstance(k, str) and k not in ("call", "op")]
+            args = ", ".join([*map(str, inputs), *shown])
+            how = "" if phase == "compute" else f".{phase}"
+            yield f"{indent}{output} <- {intrin.name}{how}({args})"
         case _:
             raise AssertionError(type(stmt))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from covta.compiler.ir.affine import Linear, linear, simplify
+from covta.compiler.ir.affine import Linear, linear, simplify, variables
 from covta.compiler.ir.stmt import Copy, Region, Stmt
 from covta.compiler.lower.guards import conjuncts
 from covta.compiler.schedule.stage import require
@@ -49,12 +49,18 @@ def make_copy(n: StageNest, at: int, localize: Callable[[Expr], Expr]) -> Stmt:
     body = n.source
     require(n.combiner is None, f"{what} is a reduction, not a copy")
     inner = stage.leaves[at:]
-    for leaf in inner:
+    zero: dict[Var, Expr] = {leaf.var: Const(0) for leaf in inner}
+    turns = {leaf.var: n.extents[leaf] for leaf in inner}
+    extents: dict[Var, Expr] = {}
+    for axis, local in zip(stage.axes, n.local, strict=True):
+        form = linear(local)
+        own = [v for v in form.terms if variables(v) & set(turns)]
         require(
-            leaf in stage.axes,
-            f"{what}: the loops from {inner[0].name} inwards must be whole axes of the tensor, got"
-            f" {leaf.name}",
+            len(own) <= 1 and all(v in turns and form.terms[v] == 1 for v in own),
+            f"{what}: each axis must be a single loop from {inner[0].name} inwards, {axis.name} is"
+            f" {local}",
         )
+        extents[axis.var] = turns[own[0]] if own else Const(1)  # type: ignore[index]
     while isinstance(body, Cast):
         body = body.a
     fill, inside = 0, []
@@ -66,7 +72,6 @@ def make_copy(n: StageNest, at: int, localize: Callable[[Expr], Expr]) -> Stmt:
     require(isinstance(body, Read), f"{what}: the body must read one tensor, got {n.source}")
     assert isinstance(body, Read)
     axes = [a.var for a in stage.axes]
-    zero: dict[Var, Expr] = {leaf.var: Const(0) for leaf in inner}
     source = localize(substitute(body, n.values))
     assert isinstance(source, Read)
     forms = [linear(i) for i in body.indices]
@@ -79,10 +84,9 @@ def make_copy(n: StageNest, at: int, localize: Callable[[Expr], Expr]) -> Stmt:
         )
         if own:
             stride = form.terms[own[0]]
-            axis = stage.axes[axes.index(own[0])]  # type: ignore[arg-type]
             require(stride >= 1, f"{what}: an index must go forwards, got {body.indices[d]}")
             strides.append(stride)
-            source_extents.append(n.extents[axis] if axis in inner else Const(1))
+            source_extents.append(extents[own[0]])  # type: ignore[index]
         else:
             strides.append(1)
             source_extents.append(Const(1))
@@ -94,7 +98,7 @@ def make_copy(n: StageNest, at: int, localize: Callable[[Expr], Expr]) -> Stmt:
     dst = Region(
         buffer=n.buffer,
         begins=tuple(substitute(i, zero) for i in n.local),
-        extents=tuple(n.extents[a] if a in inner else Const(1) for a in stage.axes),
+        extents=tuple(extents[v] for v in axes),
     )
     src = Region(
         buffer=source.tensor,  # type: ignore[arg-type]

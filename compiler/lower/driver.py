@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from covta.compiler.ir.stmt import Function
 from covta.compiler.ir.verify import verify
+from covta.compiler.lower.clean import clean
 from covta.compiler.lower.guards import tighten
 from covta.compiler.lower.nest import build
 from covta.compiler.lower.threads import inject_virtual_threads
@@ -16,6 +17,7 @@ __all__ = ["PASSES", "lower", "lower_stages"]
 
 PASSES: dict[str, Callable[[Function], Function]] = {
     "tighten": tighten,
+    "clean": clean,
     "virtual threads": inject_virtual_threads,
 }
 """What is done to the loop nest, in order."""

@@ -165,6 +165,12 @@ class _Builder:
         for k, leaf in enumerate(stage.leaves):
             if stage.pragmas.get(leaf) == "dma_copy":
                 units = k
+                require(
+                    stage.leaves[:k] == list(stage.axes[:k]),
+                    f"dma_copy: the loops of {stage.name} outside of {leaf.name} must be the"
+                    f" tensor's first {k} axes in order, got"
+                    f" {', '.join(x.name for x in stage.leaves[:k])}",
+                )
         name = stage.name
         while name in self.names:
             name += "_"

@@ -1,0 +1,38 @@
+"""Drop loops of a single turn and simplify every expression."""
+
+from __future__ import annotations
+
+from covta.compiler.ir.affine import simplify
+from covta.compiler.ir.stmt import For, Function, Stmt, map_exprs, map_stmts, substitute_stmt
+from covta.compiler.te.expr import Const, Expr, Read, walk
+
+__all__ = ["clean"]
+
+
+def clean(function: Function) -> Function:
+    """Tidy up what other passes leave.
+
+    Rewrite:   for v in range(b, b + 1): S  ->  S with v = b; indices and bounds simplified
+    Requires:  nothing
+    Preserves: everything; only serial and unrolled loops go
+    """
+
+    def index(e: Expr) -> Expr:
+        return simplify(e) if e.dtype in ("int32", "bool") and _pure(e) else e
+
+    def rule(stmt: Stmt) -> Stmt | None:
+        if (
+            isinstance(stmt, For)
+            and stmt.extent == Const(1)
+            and stmt.kind in ("serial", "unroll", "vectorize")
+        ):
+            return substitute_stmt(stmt.body, {stmt.var: stmt.begin})
+        return None
+
+    body = map_exprs(function.body, index)
+    return function.with_body(map_exprs(map_stmts(body, rule), index))
+
+
+def _pure(e: Expr) -> bool:
+    """True for index arithmetic, which cannot wrap; values of tensors are left as they are."""
+    return not any(isinstance(x, Read) for x in walk(e))
