@@ -1,0 +1,115 @@
+"""The back end as a whole: from a trace to a program."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from covta.compiler.backend.allocate import allocate
+from covta.compiler.backend.compress import compress
+from covta.compiler.backend.emit import emit
+from covta.compiler.backend.insns import Insn
+from covta.compiler.backend.ops import DramTensor, Load, Store, Trace
+from covta.hw.params import Config
+from covta.runtime.program import Program
+
+__all__ = ["CompiledTrace", "Stage", "compile_trace"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What a pass left: its name, something that prints, and how long it took."""
+
+    name: str
+    result: object
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"---- {self.name}\n{self.result}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompiledTrace:
+    """A program and how it came about.
+
+    Parameters
+    ----------
+    program : Program
+    stages : tuple of Stage
+        Every pass's result, in order.
+    report : dict
+        Counts and estimates: plain numbers by name.
+    """
+
+    program: Program
+    stages: tuple[Stage, ...]
+    report: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return "\n".join(str(stage) for stage in self.stages)
+
+
+class _Stream(tuple[Insn, ...]):
+    """Instructions; prints one a line."""
+
+    def __str__(self) -> str:
+        return "\n".join(f"{k:5}  {insn}" for k, insn in enumerate(self))
+
+
+def compile_trace(
+    cfg: Config,
+    trace: Trace,
+    *,
+    values: Mapping[str, np.ndarray] | None = None,
+    expect: Mapping[str, np.ndarray] | None = None,
+    meta: Mapping[str, Any] | None = None,
+) -> CompiledTrace:
+    """Run all passes.
+
+    Parameters
+    ----------
+    values : mapping of str to np.ndarray, optional
+        Contents of tensors, ``shape + element shape``; zeros for what is not named.
+    expect : mapping of str to np.ndarray, optional
+        Contents of outputs after a right run, for the program's own check.
+    meta : mapping, optional
+        Goes into the program's meta.
+
+    Raises
+    ------
+    AllocationError
+        If tiles do not fit a scratchpad.
+    """
+    stages: list[Stage] = []
+    begin = time.perf_counter()
+
+    def done(name: str, result: Any) -> Any:
+        nonlocal begin
+        now = time.perf_counter()
+        stages.append(Stage(name=name, result=result, seconds=now - begin))
+        begin = now
+        return result
+
+    done("trace", trace)
+    placement = done("allocate", allocate(cfg, trace))
+    ops = [op for op in trace.ops if op not in placement.dropped]
+    insns = done("compress", _Stream(i for op in ops for i in compress(cfg, op, placement)))
+    program = emit(cfg, trace.name, _tensors(trace), insns, values=values, expect=expect, meta=meta)
+    done("emit", f"{len(program.insn)} instructions")
+    report = {"seconds": sum(stage.seconds for stage in stages)}
+    return CompiledTrace(program=program, stages=tuple(stages), report=report)
+
+
+def _tensors(trace: Trace) -> list[DramTensor]:
+    """Parameters, and others that transfers name."""
+    tensors = dict.fromkeys(trace.tensors)
+    for op in trace.ops:
+        if isinstance(op, Load):
+            tensors.setdefault(op.src)
+        elif isinstance(op, Store):
+            tensors.setdefault(op.dst)
+    return list(tensors)

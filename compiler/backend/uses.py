@@ -1,0 +1,65 @@
+"""Which tiles an operation reads and writes, and for how long each is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from covta.compiler.backend.ops import Alu, Gemm, Load, Op, Store, Tile
+
+__all__ = ["Lifetime", "lifetimes", "reads", "written"]
+
+
+def reads(op: Op) -> tuple[Tile, ...]:
+    """Tiles that are read, each once; an accumulated tile is read too."""
+    if isinstance(op, Load):
+        return ()
+    if isinstance(op, Store):
+        return (op.src,)
+    if isinstance(op, Gemm) and op.reset:
+        return ()
+    tiles: dict[Tile, None] = {op.dst: None}
+    for point in op.points:
+        if point.src_tile is not None:
+            tiles[point.src_tile] = None
+        if point.wgt_tile is not None:
+            tiles[point.wgt_tile] = None
+    return tuple(tiles)
+
+
+def written(op: Op) -> Tile | None:
+    """The tile that is written."""
+    return None if isinstance(op, Store) else op.dst
+
+
+@dataclass(kw_only=True)
+class Lifetime:
+    """Positions in a trace: of a tile's first and last operation, and of its last Load.
+
+    `computed` says that something other than a Load writes it.
+    """
+
+    first: int
+    last: int
+    last_load: int = -1
+    computed: bool = False
+
+
+def lifetimes(ops: Sequence[Op]) -> dict[Tile, Lifetime]:
+    """Lifetimes of all tiles, in order of first appearance."""
+    lives: dict[Tile, Lifetime] = {}
+
+    def touch(tile: Tile, k: int) -> Lifetime:
+        life = lives.setdefault(tile, Lifetime(first=k, last=k))
+        life.last = k
+        return life
+
+    for k, op in enumerate(ops):
+        if isinstance(op, Load):
+            touch(op.dst, k).last_load = k
+            continue
+        for tile in reads(op):
+            touch(tile, k)
+        if isinstance(op, Gemm | Alu):
+            touch(op.dst, k).computed = True
+    return lives
