@@ -33,13 +33,21 @@ class Linear:
     def plus(self, other: Linear, factor: int = 1) -> Linear:
         """``self + factor * other``."""
         terms = dict(self.terms)
+        const = self.const + factor * other.const
         for term, c in other.terms.items():
+            if isinstance(term, Lookup):
+                merged = _merge(terms, term, factor * c)
+                if isinstance(merged, int):
+                    const += merged
+                else:
+                    terms[merged] = 1
+                continue
             total = terms.get(term, 0) + factor * c
             if total:
                 terms[term] = total
             else:
                 terms.pop(term, None)
-        return Linear(terms, self.const + factor * other.const)
+        return Linear(terms, const)
 
     def times(self, factor: int) -> Linear:
         """``factor * self``."""
@@ -77,6 +85,17 @@ class Linear:
         return result
 
 
+def _merge(terms: dict[Expr, int], term: Lookup, factor: int) -> Lookup | int:
+    """`factor` times a table, with those of `terms` that have the same index taken out and added:
+    one table, or a number if all its entries are equal."""
+    table = [factor * entry for entry in term.table]
+    same = [t for t in terms if isinstance(t, Lookup) and t.index == term.index]
+    for t in same:
+        c = terms.pop(t)
+        table = [a + c * b for a, b in zip(table, t.table, strict=True)]
+    return table[0] if len(set(table)) == 1 else Lookup(tuple(table), term.index)
+
+
 def linear(expr: Expr) -> Linear:
     """An int32 expression as a linear form; what is not linear becomes a simplified term."""
     match expr:
@@ -107,7 +126,11 @@ def linear(expr: Expr) -> Linear:
 
 
 def _atom(expr: Expr) -> Linear:
-    return Linear(const=int(expr.value)) if isinstance(expr, Const) else Linear({expr: 1})
+    if isinstance(expr, Const):
+        return Linear(const=int(expr.value))
+    if isinstance(expr, Lookup) and len(set(expr.table)) == 1:
+        return Linear(const=expr.table[0])
+    return Linear({expr: 1})
 
 
 def _divided(op: str, x: Linear, d: int) -> Linear:

@@ -1,0 +1,45 @@
+"""Boxes of output tiles: full ones, with small ones where the work begins and ends."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+
+__all__ = ["Box", "even", "grid", "taper"]
+
+Box = tuple[tuple[int, int], ...]
+"""``(begin, size)`` per axis."""
+
+
+def even(size: int, at_most: int) -> int:
+    """A tile size not above `at_most`, such that tiles of `size` are as equal as can be."""
+    return math.ceil(size / math.ceil(size / max(1, min(size, at_most))))
+
+
+def grid(shape: Sequence[int], tile: Sequence[int]) -> list[Box]:
+    """Boxes of `tile` that cover `shape`, the last axis running fastest."""
+    ranges = [
+        [(b, min(t, n - b)) for b in range(0, n, t)] for n, t in zip(shape, tile, strict=True)
+    ]
+    return list(itertools.product(*ranges))
+
+
+def taper(box: Box, axes: Sequence[int], small: Callable[[Box], bool]) -> list[Box]:
+    """Cut a box into smaller and smaller ones, until the last is `small`.
+
+    Parameters
+    ----------
+    axes : sequence of int
+        Axes to cut, the first ones first; a quarter is cut off each time, one at least.
+    """
+    if small(box):
+        return [box]
+    for axis in axes:
+        begin, size = box[axis]
+        if size > 1:
+            last = math.ceil(size / 4)
+            head = tuple((begin, size - last) if d == axis else r for d, r in enumerate(box))
+            tail = tuple((begin + size - last, last) if d == axis else r for d, r in enumerate(box))
+            return [head, *taper(tail, axes, small)]
+    return [box]
