@@ -19,7 +19,7 @@ from covta.hw.isa import AluOp
 from covta.hw.params import Config
 from covta.runtime.builder import Loop
 
-__all__ = ["compress"]
+__all__ = ["compress", "destinations"]
 
 MOST_TURNS = (1 << 14) - 1
 """Greatest count of an instruction's loop."""
@@ -72,6 +72,11 @@ def compress(cfg: Config, op: Op, placement: Placement) -> Iterator[Insn]:
         yield from _loops(cfg, op, placement)
 
 
+def destinations(op: Gemm | Alu, placement: Placement) -> np.ndarray:
+    """Addresses in acc that an operation writes, in order, with repetitions."""
+    return _expand(*_absolute(op, placement))[:, 0]
+
+
 def _loops(cfg: Config, op: Gemm | Alu, placement: Placement) -> Iterator[Insn]:
     points, axes = _absolute(op, placement)
     if not len(points) or any(axis.count == 0 for axis in axes):
@@ -112,14 +117,14 @@ def _absolute(op: Gemm | Alu, placement: Placement) -> tuple[np.ndarray, list[_A
 
 def _order_matters(op: Alu, points: np.ndarray, axes: Sequence[_Axis]) -> bool:
     """Whether turns may not change places: results are read again, other than to accumulate."""
-    indices = expand(points, axes)
+    indices = _expand(points, axes)
     dst = indices[:, 0]
     if op.imm is None and np.intersect1d(dst, indices[:, 1]).size:
         return not np.array_equal(dst, indices[:, 1]) or len(np.unique(dst)) != len(dst)
     return op.op not in (AluOp.MIN, AluOp.MAX, AluOp.ADD) and len(np.unique(dst)) != len(dst)
 
 
-def expand(points: np.ndarray, axes: Sequence[_Axis]) -> np.ndarray:
+def _expand(points: np.ndarray, axes: Sequence[_Axis]) -> np.ndarray:
     """All indices in order: axes outermost first, points innermost."""
     for axis in reversed(axes):
         steps = np.arange(axis.count)[:, None, None] * np.array(axis.step)[None, None, :]
@@ -175,7 +180,7 @@ def _cut(
         points, axes = _ascending(points, axes)
     loops = _choose(axes, ordered=ordered)
     rest = [axis for axis in axes if all(axis is not loop for loop in loops)]
-    uops = expand(points, rest)
+    uops = _expand(points, rest)
     if len(uops) > limit and ordered and loops:
         first, *others = axes  # do its turns one after the other
         for turn in range(first.count):

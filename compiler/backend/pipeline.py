@@ -11,9 +11,13 @@ import numpy as np
 
 from covta.compiler.backend.allocate import allocate
 from covta.compiler.backend.compress import compress
+from covta.compiler.backend.depend import dependences
 from covta.compiler.backend.emit import emit
 from covta.compiler.backend.insns import Insn
+from covta.compiler.backend.merge import merge_loads
 from covta.compiler.backend.ops import DramTensor, Load, Store, Trace
+from covta.compiler.backend.order import order
+from covta.compiler.backend.resets import alternatives
 from covta.hw.params import Config
 from covta.runtime.program import Program
 
@@ -67,6 +71,7 @@ def compile_trace(
     values: Mapping[str, np.ndarray] | None = None,
     expect: Mapping[str, np.ndarray] | None = None,
     meta: Mapping[str, Any] | None = None,
+    reorder: bool = True,
 ) -> CompiledTrace:
     """Run all passes.
 
@@ -78,6 +83,8 @@ def compile_trace(
         Contents of outputs after a right run, for the program's own check.
     meta : mapping, optional
         Goes into the program's meta.
+    reorder : bool
+        If not, operations stay as they are in the trace.
 
     Raises
     ------
@@ -96,8 +103,14 @@ def compile_trace(
 
     done("trace", trace)
     placement = done("allocate", allocate(cfg, trace))
-    ops = [op for op in trace.ops if op not in placement.dropped]
-    insns = done("compress", _Stream(i for op in ops for i in compress(cfg, op, placement)))
+    merged = done("merge", merge_loads(trace, placement))
+    ordered = merged
+    if reorder:
+        resets = alternatives(cfg, merged.ops, placement)
+        graph = dependences(merged, placement)
+        ordered = done("order", order(cfg, trace, merged, graph, placement, resets))
+    stream = _Stream(i for op in ordered.ops for i in compress(cfg, op, placement))
+    insns = done("compress", stream)
     program = emit(cfg, trace.name, _tensors(trace), insns, values=values, expect=expect, meta=meta)
     done("emit", f"{len(program.insn)} instructions")
     report = {"seconds": sum(stage.seconds for stage in stages)}

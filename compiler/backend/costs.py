@@ -1,0 +1,48 @@
+"""How long operations take, as the order of instructions assumes."""
+
+from __future__ import annotations
+
+from covta.compiler.backend.ops import Alu, Gemm, Load, Op, Store
+from covta.hw.isa import AluOp, isa
+from covta.hw.params import Config
+
+__all__ = [
+    "ACC_LATENCY_CYCLES",
+    "FILL_CYCLES",
+    "LOAD_LATENCY_CYCLES",
+    "STORE_LATENCY_CYCLES",
+    "beats",
+    "work_cycles",
+]
+
+LOAD_LATENCY_CYCLES = 48
+"""From a load's start to its first beat, where nothing else is under way."""
+
+ACC_LATENCY_CYCLES = 1200
+"""The same for the compute unit, whose bursts may queue behind those of the load unit."""
+
+STORE_LATENCY_CYCLES = 160
+"""What a store may take beside its beats."""
+
+FILL_CYCLES = 8
+"""From the last element of an engine's instruction to its being complete."""
+
+
+def beats(cfg: Config, op: Load | Store) -> int:
+    """Beats of the bus that a transfer takes."""
+    tensor = op.src if isinstance(op, Load) else op.dst
+    size_bytes = op.y_size * op.x_size * isa(cfg).elem_bytes(tensor.memory)
+    return -(-size_bytes // cfg.bus_bytes)
+
+
+def work_cycles(cfg: Config, op: Op) -> int:
+    """Cycles for which an operation keeps its engine, without latencies."""
+    if isinstance(op, Gemm):
+        return op.cycles
+    if isinstance(op, Alu):
+        each = 1 if op.imm is not None else 2
+        if op.op == AluOp.MUL:
+            each = cfg.mul_cycles
+        return each * op.cycles
+    padded = op.elems if isinstance(op, Load) else 0
+    return max(beats(cfg, op), padded)
