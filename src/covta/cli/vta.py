@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from covta.cli.check import check
+from covta.cli.operators import lower, ops
 
 if TYPE_CHECKING:
     from covta.runtime.device import RunResult
@@ -27,6 +28,8 @@ app = typer.Typer(
     help="Programs for the Versatile Tensor Accelerator.",
 )
 app.command()(check)
+app.command()(ops)
+app.command()(lower)
 
 
 class DeviceName(StrEnum):
