@@ -19,6 +19,7 @@ from covta.sim.jit import jit
 __all__ = ["READ", "WRITE", "Accesses", "Rows", "check_addresses"]
 
 READ, WRITE = 1, 2
+"""Flags of a run. They are compiled into kernels of other files, whose caches do not notice."""
 
 OPCODE = column("opcode")
 RESET, USE_IMM = column("reset"), column("use_imm")
@@ -230,6 +231,42 @@ def _emit(runs, cursor, fill, base, n_out, f_out, n_in, f_in, kind):
 
 
 @jit
+def _steps(n_out, f_out, n_in, f_in):
+    """Runs that `_emit` makes at most of one micro-op."""
+    if f_out == 0 or (f_out == 1 and f_in != 1):
+        n_out = 1
+    if f_in == 0 or f_in == 1:
+        n_in = 1
+    return n_out * n_in
+
+
+@jit
+def _emit_marked(runs, cursor, fill, marks, state, insn, lsb, mask, f, base, kind):
+    """Runs of a loop with more steps than its scratchpad has elements: each element once."""
+    n_out, f_out, n_in, f_in = (
+        insn[ITER_OUT],
+        insn[FACTOR_OUT[f]],
+        insn[ITER_IN],
+        insn[FACTOR_IN[f]],
+    )
+    if f_out == 0:
+        n_out = 1
+    if f_in == 0:
+        n_in = 1
+    marks[:] = 0
+    for u in range(insn[UOP_BGN], insn[UOP_END]):
+        first = (state[u] >> lsb) & mask
+        if marks[first] & 1 == 0:  # its steps are marked already
+            marks[first] |= 1
+            for y in range(n_out):
+                for x in range(n_in):
+                    marks[first + y * f_out + x * f_in] |= 2
+    for e in range(len(marks)):
+        if marks[e] != 0:
+            _emit(runs, cursor, fill, base + e, 1, 0, 1, 1, kind)
+
+
+@jit
 def _extent(insn, state, lsb, mask, depth, reads, detail):
     """Fault of a loop, `detail` filled with ``[micro-op or operand, index]``."""
     if insn[UOP_END] > len(state):
@@ -273,6 +310,7 @@ def _expand(
     """
     state[:] = NEVER_LOADED
     used = np.zeros(3, np.bool_)
+    marks = np.zeros(depth.max(), np.uint8)
     cursor = np.zeros(2, np.int64)
     total = 0
     for i in range(len(table)):
@@ -303,6 +341,15 @@ def _expand(
                     if f == 0:
                         flags = WRITE if kind == 0 and insn[RESET] != 0 else READ + WRITE
                     cursor[1] = -1
+                    steps = _steps(
+                        insn[ITER_OUT], insn[FACTOR_OUT[f]], insn[ITER_IN], insn[FACTOR_IN[f]]
+                    )
+                    if count * steps > depth[kind, f]:
+                        _emit_marked(
+                            runs, cursor, fill, marks[: depth[kind, f]], state, insn, lsb[f],
+                            mask[f], f, base[kind, f], flags,
+                        )  # fmt: skip
+                        continue
                     last = np.int64(-1)
                     for k in range(insn[UOP_BGN], insn[UOP_END]):
                         element = (state[k] >> lsb[f]) & mask[f]

@@ -22,7 +22,7 @@ from covta.hw.isa import AluOp, MemoryType, Opcode
 
 __all__ = ["check_ranges"]
 
-MAX_OPERATIONS = 1 << 26
+MAX_OPERATIONS = 1 << 25
 """Micro-ops, times lanes over 16, beyond which the analysis is left out."""
 
 
