@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,11 +13,15 @@ from covta.compiler.backend.allocate import allocate
 from covta.compiler.backend.compress import compress
 from covta.compiler.backend.depend import dependences
 from covta.compiler.backend.emit import emit
+from covta.compiler.backend.errors import AllocationError
 from covta.compiler.backend.insns import Insn
-from covta.compiler.backend.merge import merge_loads
+from covta.compiler.backend.merge import Merged, merge_loads
 from covta.compiler.backend.ops import DramTensor, Load, Store, Trace
-from covta.compiler.backend.order import order
+from covta.compiler.backend.order import Ordered, order
+from covta.compiler.backend.placement import Placement
 from covta.compiler.backend.resets import alternatives
+from covta.compiler.backend.stagger import narrow_start, stagger
+from covta.compiler.backend.taper import taper
 from covta.hw.params import Config
 from covta.runtime.program import Program
 
@@ -72,6 +76,7 @@ def compile_trace(
     expect: Mapping[str, np.ndarray] | None = None,
     meta: Mapping[str, Any] | None = None,
     reorder: bool = True,
+    without: Collection[str] = (),
 ) -> CompiledTrace:
     """Run all passes.
 
@@ -85,6 +90,8 @@ def compile_trace(
         Goes into the program's meta.
     reorder : bool
         If not, operations stay as they are in the trace.
+    without : collection of str
+        Passes to leave out: stagger, taper.
 
     Raises
     ------
@@ -102,19 +109,62 @@ def compile_trace(
         return result
 
     done("trace", trace)
-    placement = done("allocate", allocate(cfg, trace))
-    merged = done("merge", merge_loads(trace, placement))
-    ordered = merged
     if reorder:
-        resets = alternatives(cfg, merged.ops, placement)
-        graph = dependences(merged, placement)
-        ordered = done("order", order(cfg, trace, merged, graph, placement, resets))
-    stream = _Stream(i for op in ordered.ops for i in compress(cfg, op, placement))
+        plan = _plan(cfg, trace, reorder=True)
+        for name, change in (("stagger", _staggered), ("taper", lambda _, t: taper(t))):
+            if name not in without:
+                plan = min(plan, _changed(cfg, plan, change), key=lambda p: p.ordered.cycles)
+                done(name, plan.trace)
+    else:
+        plan = _plan(cfg, trace, reorder=False)
+    done("allocate", plan.placement)
+    done("merge", plan.merged)
+    done("order", plan.ordered)
+    stream = _Stream(i for op in plan.ordered.ops for i in compress(cfg, op, plan.placement))
     insns = done("compress", stream)
     program = emit(cfg, trace.name, _tensors(trace), insns, values=values, expect=expect, meta=meta)
     done("emit", f"{len(program.insn)} instructions")
-    report = {"seconds": sum(stage.seconds for stage in stages)}
+    report = {
+        "seconds": sum(stage.seconds for stage in stages),
+        "estimated_cycles": plan.ordered.cycles,
+    }
     return CompiledTrace(program=program, stages=tuple(stages), report=report)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """A trace, and where and when its operations happen."""
+
+    trace: Trace
+    placement: Placement
+    merged: Merged
+    ordered: Ordered
+
+
+def _plan(cfg: Config, trace: Trace, *, reorder: bool) -> _Plan:
+    placement = allocate(cfg, trace)
+    merged = merge_loads(trace, placement)
+    ordered = Ordered(ops=merged.ops, starts=(0,) * len(merged.ops), cycles=0)
+    if reorder:
+        resets = alternatives(cfg, merged.ops, placement)
+        graph = dependences(merged, placement)
+        ordered = order(cfg, trace, merged, graph, placement, resets)
+    return _Plan(trace=trace, placement=placement, merged=merged, ordered=ordered)
+
+
+def _changed(cfg: Config, plan: _Plan, change: Callable[[Config, Trace], Trace]) -> _Plan:
+    """The plan of a changed trace; the old one if that does not fit."""
+    trace = change(cfg, plan.trace)
+    if trace is plan.trace:
+        return plan
+    try:
+        return _plan(cfg, trace, reorder=True)
+    except AllocationError:
+        return plan
+
+
+def _staggered(cfg: Config, trace: Trace) -> Trace:
+    return stagger(narrow_start(cfg, trace))
 
 
 def _tensors(trace: Trace) -> list[DramTensor]:
