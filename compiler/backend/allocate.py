@@ -15,9 +15,10 @@ from covta.hw.params import Config
 
 __all__ = ["allocate"]
 
-MOST_INSTANCES = 4
-"""Instances of a pool that lie side by side where the trace does not say: more come to lie in more
-ways, and so need more different micro-ops."""
+INSTANCES = 4
+"""Instances of a pool that lie side by side, if there is room, or more if the trace asks for them:
+enough for loads to run ahead, and so few that they come to lie in few ways and need few different
+micro-ops."""
 
 
 def allocate(cfg: Config, trace: Trace) -> Placement:
@@ -84,7 +85,8 @@ def _place_loaded(
     base = 0
     first: list[tuple[int, Ring, list[Tile]]] = []
     for pool, size in _divide(list(pools.values()), scope, depth):
-        ring = Ring(pool.name, base, size, lives)
+        slot = size if size >= pool.whole else pool.largest
+        ring = Ring(pool.name, base, size, slot, lives)
         base += size
         for tiles in pool.instances.values():
             first.append((min(lives[t].first for t in tiles), ring, tiles))
@@ -109,7 +111,7 @@ def _divide(pools: Sequence[_Pool], scope: str, depth: int) -> list[tuple[_Pool,
             f"pool {pools[0].name}: one instance of every pool of {scope} must fit {depth}"
             f" elements, got {need}"
         )
-    goals = {p.name: p.generations or MOST_INSTANCES for p in pools}
+    goals = {p.name: max(p.generations or 1, INSTANCES) for p in pools}
     growing = True
     while growing:  # double the smallest as long as there is room
         growing = False

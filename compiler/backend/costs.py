@@ -36,7 +36,7 @@ def beats(cfg: Config, op: Load | Store) -> int:
 
 
 def work_cycles(cfg: Config, op: Op) -> int:
-    """Cycles for which an operation keeps its engine, without latencies."""
+    """Cycles for which an operation keeps its engine, without latencies; padding takes some too."""
     if isinstance(op, Gemm):
         return op.cycles
     if isinstance(op, Alu):
@@ -44,5 +44,5 @@ def work_cycles(cfg: Config, op: Op) -> int:
         if op.op == AluOp.MUL:
             each = cfg.mul_cycles
         return each * op.cycles
-    padded = op.elems if isinstance(op, Load) else 0
-    return max(beats(cfg, op), padded)
+    padding = op.elems - op.y_size * op.x_size if isinstance(op, Load) else 0
+    return beats(cfg, op) + padding

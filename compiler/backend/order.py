@@ -125,6 +125,7 @@ class _Scheduler:
         self.cfg = cfg
         self.graph = graph
         self.resets = resets
+        self.steps = {n: resets[n.op] for n in graph.nodes if n.op in resets}
         self.machine = _Machine()
         self.acc_latency = ACC_LATENCY_CYCLES if graph.loads else LOAD_LATENCY_CYCLES
         self.cost = {node: work_cycles(cfg, node.op) for node in graph.nodes}
@@ -200,7 +201,8 @@ class _Scheduler:
     def _issue(self, node: Node) -> None:
         op = node.op
         if isinstance(op, Gemm) and op.reset:
-            self._reset(node)
+            if not self._reset(node):
+                return
         elif isinstance(op, Gemm):
             start = self._start(node)
             self._loads(node.loads)
@@ -214,17 +216,19 @@ class _Scheduler:
             self._emit(op, engine, node.banks, self._start(node), self.cost[node], latency)
         self._done(node)
 
-    def _reset(self, node: Node) -> None:
-        """By the ALU in the array's shadow; by the array where that is done sooner."""
+    def _reset(self, node: Node) -> bool:
+        """By the ALU in the array's shadow, a step at a time; by the array where that is done
+        sooner. Returns whether that was all of it."""
         assert isinstance(node.op, Gemm)
         array, alu = self._reset_starts(node)
-        if alu[1] <= array[1] or not self._holds_up(node):
-            for step in self.resets[node.op]:
-                start = max(alu[0], self.machine.now)
-                self._emit(step, ALU, node.banks, start, self.cost[node], FILL_CYCLES)
-                alu = (self.machine.free[ALU], 0)
-        else:
+        steps = self.steps[node]
+        if self._holds_up(node) and array[1] < alu[1] and steps == self.resets[node.op]:
             self._emit(node.op, GEMM, node.banks, array[0], self.cost[node], FILL_CYCLES)
+            return True
+        if steps:
+            self._emit(steps[0], ALU, node.banks, alu[0], self.cost[node], FILL_CYCLES)
+            self.steps[node] = steps[1:]
+        return not self.steps[node]
 
     def _emit(self, op: Op, engine: int, banks: int, start: int, cycles: int, latency: int) -> None:
         self.ops.append(op)
@@ -257,7 +261,8 @@ class _Scheduler:
         ready = max((self.stored.get(n, 0) for n in node.before), default=0)
         if isinstance(op, Gemm) and op.reset:
             array, alu = self._reset_starts(node)
-            return array[0] if self._holds_up(node) and array[1] < alu[1] else alu[0]
+            whole = self.steps[node] == self.resets[op]
+            return array[0] if whole and self._holds_up(node) and array[1] < alu[1] else alu[0]
         if isinstance(op, Gemm):
             ready = max(ready, self._loaded(node.loads))
             return self.machine.start(GEMM, node.banks, ready)
@@ -269,7 +274,7 @@ class _Scheduler:
         if isinstance(node.op, Load):
             cycles += self.acc_latency
         elif isinstance(node.op, Gemm):
-            cycles *= max(1, len(self.resets[node.op]))
+            cycles *= min(1, len(self.steps[node]))
         return start + cycles + FILL_CYCLES
 
     def _reset_starts(self, node: Node) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -278,7 +283,7 @@ class _Scheduler:
         ready = max((self.stored.get(n, 0) for n in node.before), default=0)
         array = self.machine.start(GEMM, node.banks, ready)
         alu = self.machine.start(ALU, node.banks, ready)
-        cycles, steps = self.cost[node], len(self.resets[node.op])
+        cycles, steps = self.cost[node], len(self.steps[node])
         return (array, array + cycles), (alu, alu + steps * cycles if steps else 0)
 
     def _holds_up(self, node: Node) -> bool:

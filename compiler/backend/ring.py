@@ -37,13 +37,19 @@ class Ring:
     pool : str
     base, depth : int
         The part of the scratchpad that is the ring.
+    slot : int
+        Size of the largest instance. None lies across a multiple of it, so that instances which
+        follow each other do not overwrite each other.
     lives : dict of Tile to Lifetime
     """
 
-    def __init__(self, pool: str, base: int, depth: int, lives: dict[Tile, Lifetime]) -> None:
+    def __init__(
+        self, pool: str, base: int, depth: int, slot: int, lives: dict[Tile, Lifetime]
+    ) -> None:
         self.pool = pool
         self.base = base
         self.depth = depth
+        self.slot = slot
         self._lives = lives
         self._residents: list[_Resident] = []
         self._next = 0
@@ -133,6 +139,8 @@ class Ring:
         ahead = sorted(r.end for r in busy if r.end > self._next)
         behind = sorted(r.end for r in busy if r.end <= self._next)
         for begin in (self._next, *ahead, 0, *behind):
+            if size <= self.slot and begin // self.slot != (begin + size - 1) // self.slot:
+                begin += -begin % self.slot
             end = begin + size
             if end <= self.depth and not any(r.begin < end and begin < r.end for r in busy):
                 return begin

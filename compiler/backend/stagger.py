@@ -10,7 +10,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from covta.compiler.backend.blocks import Block, Numbers, cuts, find_block, split_block
-from covta.compiler.backend.costs import beats
+from covta.compiler.backend.costs import work_cycles
 from covta.compiler.backend.ops import Gemm, Load, Op, Tile, Trace
 from covta.compiler.backend.restrict import load_rows, turns
 from covta.hw.params import Config
@@ -23,8 +23,8 @@ FIRST_TURNS = 32
 STAGES = 4
 """Stages that are loaded piece by piece."""
 
-KEEPS_UP = 0.95
-"""Beats of a block's loads for each cycle of its GEMMs, at most."""
+KEEPS_UP = 0.85
+"""Cycles of a block's loads for each cycle of its GEMMs, at most."""
 
 
 def narrow_start(cfg: Config, trace: Trace) -> Trace:
@@ -37,7 +37,7 @@ def narrow_start(cfg: Config, trace: Trace) -> Trace:
         return trace
     for cut in cuts(block):
         parts = split_block(block, (0, cut, block.tile.elems), Numbers(trace))
-        loads = sum(beats(cfg, op) for op in parts[0] if isinstance(op, Load))
+        loads = sum(work_cycles(cfg, op) for op in parts[0] if isinstance(op, Load))
         cycles = sum(op.cycles for op in parts[0] if isinstance(op, Gemm) and not op.reset)
         if loads <= KEEPS_UP * cycles and 8 * cut >= block.tile.elems:
             ops = (*trace.ops[: block.begin], *parts[0], *parts[1], *trace.ops[block.end :])
