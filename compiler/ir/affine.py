@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import reduce
 
 from covta.compiler.te.expr import (
     Binary,
@@ -245,6 +246,18 @@ def _term_interval(term: Expr, domain: Domain) -> tuple[Expr, Expr]:
             ):
                 return low, high
             return Const(0), Const(int(by.value) - 1)
+        case Binary("mul", a, b):
+            (al, ah), (bl, bh) = interval(a, domain), interval(b, domain)
+            corners = [simplify(x * y) for x in (al, ah) for y in (bl, bh)]
+            return reduce(minimum, corners), reduce(maximum, corners)  # type: ignore[arg-type]
+        case Binary("floordiv", a, b):
+            (al, ah), (bl, bh) = interval(a, domain), interval(b, domain)
+            if all(isinstance(e, Const) for e in (al, bl)) and al.value >= 0 and bl.value > 0:  # type: ignore[attr-defined]
+                return simplify(al // bh), simplify(ah // bl)
+        case Binary("floormod", a, b):
+            (_, ah), (bl, bh) = interval(a, domain), interval(b, domain)
+            if isinstance(bl, Const) and bl.value > 0:
+                return Const(0), simplify(bh - 1)
         case Select(_, a, b):
             (al, ah), (bl, bh) = interval(a, domain), interval(b, domain)
             return minimum(al, bl), maximum(ah, bh)

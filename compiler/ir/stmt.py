@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from covta.compiler.ir.affine import simplify
-from covta.compiler.te.expr import Const, Expr, Var, format_expr, substitute
+from covta.compiler.te.expr import Const, Expr, Read, Var, format_expr, substitute, transform
 
 if TYPE_CHECKING:
     from covta.compiler.intrin.tensor_intrin import TensorIntrin
@@ -314,25 +314,53 @@ def map_stmts(stmt: Stmt, rule: Callable[[Stmt], Stmt | None]) -> Stmt:
     return stmt if new is None else new
 
 
-def map_exprs(stmt: Stmt, rule: Callable[[Expr], Expr]) -> Stmt:
-    """Apply `rule` to every outermost expression of a statement and those within."""
+def map_exprs(
+    stmt: Stmt, rule: Callable[[Expr], Expr], moved: dict[Buffer, Buffer] | None = None
+) -> Stmt:
+    """Apply `rule` to every outermost expression of a statement and those within.
+
+    A buffer whose shape changes by that is another buffer, and so are its uses; `moved` holds those
+    replaced further outside.
+    """
+    moved = moved or {}
+
+    def on(e: Expr) -> Expr:
+        e = rule(e)
+        if not moved:
+            return e
+        return transform(
+            e,
+            lambda x: (
+                Read(moved[x.tensor], x.indices)  # type: ignore[arg-type, index]
+                if isinstance(x, Read) and x.tensor in moved
+                else None
+            ),
+        )
 
     def region(r: Region) -> Region:
-        return replace(r, begins=tuple(map(rule, r.begins)), extents=tuple(map(rule, r.extents)))
+        return Region(
+            buffer=moved.get(r.buffer, r.buffer),
+            begins=tuple(map(on, r.begins)),
+            extents=tuple(map(on, r.extents)),
+        )
 
     match stmt:
         case Seq(body):
-            return Seq(tuple(map_exprs(s, rule) for s in body))
+            return Seq(tuple(map_exprs(s, rule, moved) for s in body))
         case For(var, begin, extent, body, kind):
-            return For(var, rule(begin), rule(extent), map_exprs(body, rule), kind)
+            return For(var, on(begin), on(extent), map_exprs(body, rule, moved), kind)
         case If(condition, body):
-            return If(rule(condition), map_exprs(body, rule))
+            return If(on(condition), map_exprs(body, rule, moved))
         case Store(buffer, indices, value):
-            return Store(buffer, tuple(map(rule, indices)), rule(value))
+            return Store(moved.get(buffer, buffer), tuple(map(on, indices)), on(value))
         case Allocate(buffer, body):
-            return Allocate(buffer, map_exprs(body, rule))
+            shape = tuple(map(on, buffer.shape))
+            if any(n is not o for n, o in zip(shape, buffer.shape, strict=True)):
+                fresh = replace(buffer, shape=shape)
+                return Allocate(fresh, map_exprs(body, rule, moved | {buffer: fresh}))
+            return Allocate(buffer, map_exprs(body, rule, moved))
         case Copy(dst, src, strides, bounds, fill):
-            limits = tuple(None if b is None else (rule(b[0]), rule(b[1])) for b in bounds)
+            limits = tuple(None if b is None else (on(b[0]), on(b[1])) for b in bounds)
             return Copy(region(dst), region(src), strides, limits, fill)
         case Call(intrin, phase, output, inputs, attrs):
             return Call(intrin, phase, region(output), tuple(map(region, inputs)), attrs)

@@ -59,6 +59,14 @@ class Bounds:
         self.extents: dict[Stage, list[Expr]] = {}
         self.iteration: dict[Stage, Iteration] = {}
         self._domain: dict[Var, tuple[Expr, Expr]] = {}
+        for stage in bodies:
+            if stage.attached is not None:
+                host, axis = stage.attached
+                require(
+                    axis in host.leaves,
+                    f"compute_at: {axis.name} is no longer a loop of {host.name}; schedule it"
+                    " first",
+                )
         for stage in reversed(list(bodies)):
             self._infer(stage)
 
@@ -89,7 +97,6 @@ class Bounds:
         self.begins[stage], self.extents[stage] = begins, extents
         it = Iteration(stage, dict(zip(stage.axes, extents, strict=True)))
         self.iteration[stage] = it
-        it.check_fusions()
         for leaf in stage.leaves:
             self._domain[leaf.var] = (Const(0), simplify(it.extent(leaf) - 1))
 
@@ -98,10 +105,6 @@ class Bounds:
         host, axis = stage.attached
         require(
             host in self.bodies, f"compute_at: {stage.name} lies in {host.name}, which is inlined"
-        )
-        require(
-            axis in host.leaves,
-            f"compute_at: {axis.name} is no longer a loop of {host.name}; schedule it first",
         )
         visible = self.visible(stage)
         boxes: list[list[tuple[Expr, Expr]]] = []
@@ -148,6 +151,13 @@ class Bounds:
             begins.append(low)
             extents.append(linear(high).plus(linear(low), -1).plus(linear(Const(1))).expr())
         return begins, extents
+
+    def greatest_given(self, expr: Expr, known: set[Var]) -> Expr:
+        """Over all turns of the loops that are not `known`, which stay as symbols."""
+        while variables(expr) - known:
+            domain = {v: d for v, d in self._domain.items() if v not in known}
+            expr = simplify(interval(expr, domain)[1])
+        return expr
 
     def least(self, expr: Expr) -> int:
         """Over all turns of all loops."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from covta.compiler.ir.affine import linear, simplify
+from covta.compiler.ir.affine import simplify
 from covta.compiler.schedule.relations import Fuse, Partition, Split
 from covta.compiler.schedule.stage import Stage, require
 from covta.compiler.te.expr import Const, Expr, Lookup, binary, minimum
@@ -36,6 +36,16 @@ class Iteration:
                 case Partition():
                     children = (r.index, *r.inners)
             self._by_child |= dict.fromkeys(children, r)
+            if isinstance(r, Partition):
+                for axis in r.parents:
+                    require(
+                        self._extent[axis] == axis.extent,
+                        f"partition: {stage.name} is computed in parts of {self._extent[axis]},"
+                        f" its boxes are of the whole {axis.name}",
+                    )
+        fused = {a for r in stage.relations if isinstance(r, Fuse) for a in (r.outer, r.inner)}
+        self._rectangular = {a for a in fused if a in self._by_child}
+        self._check_fusions()
 
     def value(self, axis: IterVar) -> Expr:
         """An axis in terms of the loops' variables."""
@@ -68,19 +78,23 @@ class Iteration:
     def extent(self, axis: IterVar) -> Expr:
         """Turns of a loop; may depend on loops that lie outside of it."""
         if axis not in self._extent:
-            self._extent[axis] = simplify(self._derive(axis, loose=False))
+            loose = axis in self._rectangular
+            self._extent[axis] = simplify(self._derive(axis, loose=loose))
         return self._extent[axis]
 
-    def loose_extent(self, axis: IterVar) -> Expr:
-        """Turns of a loop where no smaller last tile is taken into account."""
-        return simplify(self._derive(axis, loose=True))
+    def exact_extent(self, axis: IterVar) -> Expr:
+        """Turns of a loop, its smaller last tile taken into account."""
+        return simplify(self._derive(axis, loose=False))
 
-    def parent_of(self, axis: IterVar) -> tuple[IterVar, ...]:
-        """What a loop was made from by a split, to be guarded where it is loose."""
-        r = self._by_child.get(axis)
-        if isinstance(r, Split):
-            return (r.parent,)
-        return ()
+    def conditions(self) -> list[Expr]:
+        """What must hold because fused loops take all turns of a rectangle."""
+        result = []
+        for axis in self._by_child:  # in the order of relations
+            if axis in self._rectangular:
+                exact = self.exact_extent(axis)
+                if exact != self.extent(axis):
+                    result.append(binary("lt", self.value(axis), exact))
+        return result
 
     def _derive(self, axis: IterVar, *, loose: bool) -> Expr:
         if axis not in self._by_child:
@@ -90,10 +104,6 @@ class Iteration:
             case Split():
                 whole, factor = self.extent(r.parent), self.factor(r)
                 if axis is r.outer:
-                    if r.parts is not None:
-                        form = linear(whole)
-                        if not (form.is_const and form.const < r.parts):
-                            return Const(r.parts)
                     return (whole + (factor - 1)) // factor
                 if loose or _divides(factor, whole):
                     return factor
@@ -108,18 +118,30 @@ class Iteration:
                     return Const(max(sizes))
                 return Lookup(sizes, self.value(r.index))
 
-    def check_fusions(self) -> None:
+    def _check_fusions(self) -> None:
         """Fused loops must be rectangular."""
-        from covta.compiler.ir.affine import variables
-
         for r in self.stage.relations:
             if isinstance(r, Fuse):
-                require(
-                    not variables(self.extent(r.inner)) & variables(self.value(r.outer))
-                    and r.fused.var not in variables(self.extent(r.inner)),
-                    f"fuse: {r.inner.name} of {self.stage.name} has {self.extent(r.inner)} turns,"
-                    f" which depends on {r.outer.name}; fuse needs a rectangle",
-                )
+                for axis in (r.outer, r.inner):
+                    on = self._depends(axis)
+                    require(
+                        not on,
+                        f"fuse: the turns of {axis.name} of {self.stage.name} depend on"
+                        f" {', '.join(a.name for a in on)}; fuse needs a rectangle",
+                    )
+
+    def _depends(self, axis: IterVar) -> list[IterVar]:
+        """Loops that the number of turns of another depends on."""
+        r = self._by_child.get(axis)
+        match r:
+            case Split():
+                smaller = axis is r.inner and axis not in self._rectangular
+                return [*([r.outer] if smaller else []), *self._depends(r.parent)]
+            case Fuse():
+                return [*self._depends(r.outer), *self._depends(r.inner)]
+            case Partition():
+                return [] if axis is r.index else [r.index]
+        return []
 
 
 def _divides(factor: Expr, whole: Expr) -> bool:

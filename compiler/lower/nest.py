@@ -92,13 +92,13 @@ class StageNest:
         self.combiner = body.combiner if isinstance(body, Reduce) else None
         self.source, self.guard = split_guard(body)
         self.extents: dict[IterVar, Expr] = {}
-        self.conditions: list[Expr] = []
+        self.conditions: list[Expr] = self.it.conditions()
         seen = bounds.visible(stage)
         for leaf in stage.leaves:
             extent = self.it.extent(leaf)
             if not variables(extent) <= seen:
                 self.conditions.append(binary("lt", leaf.var, extent))
-                extent = self.it.loose_extent(leaf)
+                extent = bounds.greatest_given(extent, seen)
             self.extents[leaf] = extent
             seen = seen | {leaf.var}
 
@@ -225,9 +225,6 @@ class _Builder:
             return seq(self._reset(n, k, cut), body) if k == first_reduce else body
 
         return inner(0)
-
-    def _hosts(self, stage: Stage) -> list[IterVar]:
-        return [s.attached[1] for s in self.bodies if s.attached and s.attached[0] is stage]
 
     def _with_attached(self, stage: Stage, leaf: IterVar, rest: Callable[[], Stmt]) -> Stmt:
         here = [s for s in self.bodies if s.attached == (stage, leaf)]

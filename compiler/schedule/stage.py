@@ -118,7 +118,7 @@ class Stage:
         factor : int, optional
             Turns of the inner loop; where it does not divide, the last tile is smaller.
         nparts : int, optional
-            Turns of the outer loop, instead.
+            Turns of the outer loop, instead; fewer where that many equal tiles are not needed.
         """
         at = self._leaf(axis, "split")
         require(
