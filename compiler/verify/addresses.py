@@ -120,8 +120,8 @@ def _check_transfers(stream: Stream, memory: Memory, findings: Findings) -> Rows
             findings.error(
                 Rule.DRAM_REGION,
                 index,
-                f"row {y}, {int(size[index])} bytes at {int(starts[y]):#x}, lies in no region"
-                f" ({len(outside)} of {len(starts)} rows do not)",
+                f"row {y}, {int(size[index])} bytes at {int(starts[y]):#x}, must lie in one"
+                f" region ({len(outside)} of {len(starts)} rows do not)",
             )
             valid[index] = False
     stored = _stored(stream, valid, addr, size, stride, count)
@@ -242,7 +242,7 @@ def _steps(n_out, f_out, n_in, f_in):
 
 @jit
 def _emit_marked(runs, cursor, fill, marks, state, insn, lsb, mask, f, base, kind):
-    """Runs of a loop with more steps than its scratchpad has elements: each element once."""
+    """Runs of a loop of many steps, each element once."""
     n_out, f_out, n_in, f_in = (
         insn[ITER_OUT],
         insn[FACTOR_OUT[f]],
@@ -344,7 +344,7 @@ def _expand(
                     steps = _steps(
                         insn[ITER_OUT], insn[FACTOR_OUT[f]], insn[ITER_IN], insn[FACTOR_IN[f]]
                     )
-                    if count * steps > depth[kind, f]:
+                    if 4 * count * steps > depth[kind, f]:
                         _emit_marked(
                             runs, cursor, fill, marks[: depth[kind, f]], state, insn, lsb[f],
                             mask[f], f, base[kind, f], flags,

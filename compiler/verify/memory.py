@@ -54,7 +54,7 @@ class Memory:
     Parameters
     ----------
     ranges : Ranges
-        Where there is memory; regions that touch are one range.
+        The regions; those that touch stay apart, since a row across both is a slip.
     data : ndarray
         ``(size,) uint8``: all ranges, one after the other.
     offset : ndarray
@@ -82,10 +82,9 @@ class Memory:
         pieces.sort(key=lambda piece: piece[0])
         begin = np.array([addr for addr, _ in pieces], np.int64)
         end = np.array([addr + len(data) for addr, data in pieces], np.int64)
-        ranges = merge(begin, end)
-        sizes = ranges.end - ranges.begin
+        sizes = end - begin
         return cls(
-            ranges=ranges,
+            ranges=Ranges(begin=begin, end=end),
             data=np.concatenate([data for _, data in pieces]),
             offset=np.cumsum(sizes) - sizes,
             stream=Ranges(begin=np.array([at]), end=np.array([at + size])),

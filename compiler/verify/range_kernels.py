@@ -69,10 +69,18 @@ def _load_inp(lo, hi, e, data, at, lanes, bits):
 def _load_wgt(pos, neg, e, data, at, block_in, block_out, bits):
     for o in range(block_out):
         plus = minus = np.int64(0)
-        for i in range(block_in):
-            value = _lane(data, at, o * block_in + i, bits)
-            plus += max(value, 0)
-            minus += max(-value, 0)
+        first = o * block_in
+        if bits == 8:
+            for k in range(at + first, at + first + block_in):
+                byte = np.int32(data[k])
+                value = byte - ((byte & 128) << 1)
+                plus += max(value, 0)
+                minus += max(-value, 0)
+        else:
+            for i in range(block_in):
+                value = _lane(data, at, first + i, bits)
+                plus += max(value, 0)
+                minus += max(-value, 0)
         pos[e, o], neg[e, o] = plus, minus
 
 
@@ -164,8 +172,8 @@ def _gemm(insn, uops, state, up, down):
     if insn[DST_IN] == 0 and insn[SRC_IN] == 0 and insn[WGT_IN] == 0:
         n_in, times = 1, times * n_in
     last_wgt, last_low, last_high = np.int64(-1), np.int64(0), np.int64(0)
-    for y in range(n_out):
-        for u in range(len(uops)):
+    for u in range(len(uops)):  # sums commute; this order keeps the weights longest
+        for y in range(n_out):
             for x in range(n_in):
                 dst = uops[u, 0] + y * insn[DST_OUT] + x * insn[DST_IN]
                 src = uops[u, 1] + y * insn[SRC_OUT] + x * insn[SRC_IN]

@@ -47,7 +47,7 @@ RULE_TEXT: dict[Rule, str] = {
     Rule.SCRATCHPAD: "every index lies below the scratchpad's depth",
     Rule.UOP_UNDEFINED: "a micro-op that is read was loaded",
     Rule.UOP_UNKNOWN: "a micro-op that is read was not stored by the program itself",
-    Rule.DRAM_REGION: "every row of a transfer lies in a region",
+    Rule.DRAM_REGION: "every row of a transfer lies in one region",
     Rule.STREAM_OVERWRITE: "no STORE writes the instruction stream",
     Rule.DEADLOCK: "every instruction gets its tokens, with queues as deep as the machine's",
     Rule.TOKEN_OVERFLOW: "no timing brings a counter above 255",
