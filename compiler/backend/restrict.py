@@ -64,8 +64,12 @@ def _turned(
 ) -> dict[str, tuple]:
     k = loops[which]
     moved = tuple(
-        dataclasses.replace(
-            p, dst=p.dst + first * k.dst, src=p.src + first * k.src, wgt=p.wgt + first * k.wgt
+        Point(
+            p.dst + first * k.dst,
+            p.src + first * k.src,
+            p.wgt + first * k.wgt,
+            p.src_tile,
+            p.wgt_tile,
         )
         for p in points
     )

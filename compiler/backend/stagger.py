@@ -36,10 +36,12 @@ def narrow_start(cfg: Config, trace: Trace) -> Trace:
     if block is None:
         return trace
     for cut in cuts(block):
+        if 8 * cut < block.tile.elems:
+            continue
         parts = split_block(block, (0, cut, block.tile.elems), Numbers(trace))
         loads = sum(work_cycles(cfg, op) for op in parts[0] if isinstance(op, Load))
         cycles = sum(op.cycles for op in parts[0] if isinstance(op, Gemm) and not op.reset)
-        if loads <= KEEPS_UP * cycles and 8 * cut >= block.tile.elems:
+        if loads <= KEEPS_UP * cycles:
             ops = (*trace.ops[: block.begin], *parts[0], *parts[1], *trace.ops[block.end :])
             return dataclasses.replace(trace, ops=ops)
     return trace

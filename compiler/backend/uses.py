@@ -49,17 +49,18 @@ def lifetimes(ops: Sequence[Op]) -> dict[Tile, Lifetime]:
     """Lifetimes of all tiles, in order of first appearance."""
     lives: dict[Tile, Lifetime] = {}
 
-    def touch(tile: Tile, k: int) -> Lifetime:
-        life = lives.setdefault(tile, Lifetime(first=k, last=k))
-        life.last = k
-        return life
-
     for k, op in enumerate(ops):
+        tiles = (op.dst,) if isinstance(op, Load) else (*reads(op), written(op))
+        for tile in tiles:
+            if tile is None:
+                continue
+            life = lives.get(tile)
+            if life is None:
+                lives[tile] = Lifetime(first=k, last=k)
+            else:
+                life.last = k
         if isinstance(op, Load):
-            touch(op.dst, k).last_load = k
-            continue
-        for tile in reads(op):
-            touch(tile, k)
-        if isinstance(op, Gemm | Alu):
-            touch(op.dst, k).computed = True
+            lives[op.dst].last_load = k
+        elif isinstance(op, Gemm | Alu):
+            lives[op.dst].computed = True
     return lives
