@@ -164,10 +164,7 @@ class Emitter:
         before = b.block
         body = self.function.append_basic_block("body")
         after = self.function.append_basic_block("done")
-        if isinstance(begin, ir.Constant) and isinstance(end, ir.Constant):
-            b.branch(body if begin.constant < end.constant else after)
-        else:
-            b.cbranch(b.icmp_signed("<", begin, end), body, after)
+        b.cbranch(b.icmp_signed("<", begin, end), body, after)
         b.position_at_end(body)
         i = b.phi(I64)
         i.add_incoming(begin, before)

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from covta.compiler.ir.affine import linear, simplify
 from covta.compiler.ir.stmt import (
+    Allocate,
     For,
     Function,
     If,
+    Seq,
     Stmt,
     map_exprs,
     map_stmts,
@@ -25,6 +27,7 @@ from covta.compiler.te.expr import (
     Expr,
     Read,
     Var,
+    equal,
     substitute,
     transform,
     walk,
@@ -32,44 +35,68 @@ from covta.compiler.te.expr import (
 
 __all__ = ["peel"]
 
-MAX_COPIES = 64
-"""Statements of a function grow by this factor at most."""
+MAX_COPIES = 8
+"""Statements of a function in a loop that is taken apart, by how many there are in all."""
 
 
 def peel(function: Function) -> Function:
     """Take apart the last turns of loops in which tiles are smaller.
 
     Rewrite:   ``for o in n: S(min(f, m - f * o))`` -> ``for o in n - 1: S(f); S(m - f * (n - 1))``
+    Where ``o`` is parallel both stay in it, behind conditions.
     Requires:  constant bounds of the loop
     Preserves: the order of all that is done
     """
-    size = sum(1 for _ in walk_stmts(function.body))
+    limit = MAX_COPIES * sum(1 for _ in walk_stmts(function.body))
 
-    def rule(s: Stmt) -> Stmt | None:
-        if not isinstance(s, For) or s.kind in ("unroll", "vectorize"):
-            return None
-        if not (isinstance(s.begin, Const) and isinstance(s.extent, Const)):
-            return None
-        if s.extent.value < 1 or sum(1 for _ in walk_stmts(s.body)) > size * MAX_COPIES:
-            return None
-        return _split(s)
+    def visit(s: Stmt) -> Stmt:
+        # From outside in: what an outer loop's turn is known to be may settle an inner bound.
+        match s:
+            case Seq(body):
+                return seq(*(visit(x) for x in body))
+            case If(condition, body):
+                return If(condition, visit(body))
+            case Allocate(buffer, body):
+                return Allocate(buffer, visit(body))
+            case For(var, begin, extent, body, kind):
+                parts = None
+                if (
+                    kind not in ("unroll", "vectorize")
+                    and isinstance(begin, Const)
+                    and isinstance(extent, Const)
+                    and extent.value >= 1
+                    and sum(1 for _ in walk_stmts(body)) <= limit
+                ):
+                    parts = _split(s)
+                return (
+                    visit(parts)
+                    if parts is not None
+                    else For(var, begin, extent, visit(body), kind)
+                )
+        return s
 
-    return function.with_body(map_stmts(function.body, rule))
+    return function.with_body(visit(function.body))
 
 
 def _split(loop: For) -> Stmt | None:
+    """`loop` with full tiles, and the smaller one apart; None if no tile in it is smaller."""
     first, turns = int(loop.begin.value), int(loop.extent.value)  # type: ignore[attr-defined]
     last = first + turns - 1
     full = _known(loop.body, loop.var, first, last - 1)
     if not full:
         return None
+    body = _fold(map_exprs(loop.body, lambda e: transform(e, full.get)))
+    if full == _known(loop.body, loop.var, first, last):
+        return For(loop.var, loop.begin, loop.extent, body, loop.kind)
     at_last: dict[Var, Expr] = {loop.var: Const(last)}
     tail = _fold(map_exprs(loop.body, lambda e: substitute(e, at_last)))
     if turns == 1:
         return tail
-    body = _fold(map_exprs(loop.body, lambda e: transform(e, full.get)))
-    main = For(loop.var, loop.begin, Const(turns - 1), body, loop.kind)
-    return seq(main, tail)
+    if loop.kind == "parallel":
+        # The last turn stays a turn, for some thread to do.
+        both = seq(If(loop.var < last, body), If(equal(loop.var, last), tail))
+        return For(loop.var, loop.begin, loop.extent, both, loop.kind)
+    return seq(For(loop.var, loop.begin, Const(turns - 1), body, loop.kind), tail)
 
 
 def _known(body: Stmt, var: Var, first: int, last: int) -> dict[Expr, Expr]:
