@@ -759,21 +759,18 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
         # ---- the next cycle to visit ----------------------------------------------------------
         following = t + 1
         if not changed and not every_cycle:
-            wake = min(wake, r.fault_at)
-            if wake > r.last_progress + 1 + p.watchdog:
-                following = r.last_progress + 1 + p.watchdog
-                if following <= t:
-                    following = t
-                insn = 0
-                if load_visible:
-                    insn = queue[0, queue_out[0]]
-                elif head_visible:
-                    insn = scanned[r.q_out % RING, 0]
-                elif r.st_checked >= 0:
-                    insn = r.st_checked
-                report(r, following, WATCHDOG, insn, 9)
-            else:
-                following = max(wake, t + 1)
+            following = max(min(wake, r.fault_at), t + 1)
+        quiet_at = r.last_progress + 1 + p.watchdog
+        if following > quiet_at:
+            following = max(quiet_at, t)
+            insn = 0
+            if load_visible:
+                insn = queue[0, queue_out[0]]
+            elif head_visible:
+                insn = scanned[r.q_out % RING, 0]
+            elif r.st_checked >= 0:
+                insn = r.st_checked
+            report(r, following, WATCHDOG, insn, 9)
         span = following - t
         r.load_token_stall += span * load_stall
         r.compute_token_stall += span * compute_stall

@@ -75,7 +75,7 @@ def test_skipping_changes_nothing(name):
         same(skipped, CycleDevice().run(program, dram, every_cycle=True))
 
 
-@pytest.mark.parametrize("kind", [k for k in KINDS if k != "deadlock"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_skipping_changes_no_fault(kind):
     found = 0
     for seed in range(12):
@@ -92,8 +92,7 @@ def test_skipping_changes_no_fault(kind):
     assert found
 
 
-# Without skipping the simulator has no watchdog.
-@pytest.mark.parametrize("case", [CASES[name] for name in CASES if name != "watchdog"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_skipping_changes_no_small_program(case):
     device = CycleDevice()
     same(
