@@ -42,7 +42,7 @@ def interpret(function: Function, *arrays: np.ndarray) -> None:
     assert len(arrays) == len(function.params), "one array per parameter"
     for p, a in zip(function.params, arrays, strict=True):
         shape = tuple(int(s.value) for s in p.shape)  # type: ignore[attr-defined]
-        assert a.shape == shape and str(a.dtype) == p.dtype, f"{p} got {a.dtype}{a.shape}"
+        assert (a.shape, str(a.dtype)) == (shape, p.dtype), f"{p} got {a.dtype}{a.shape}"
     emitter = _Emitter()
     names = [emitter.buffer(p) for p in function.params]
     lines = [f"def run({', '.join(names)}):", *emitter.stmt(function.body, "    "), "    return"]
@@ -121,8 +121,8 @@ class _Emitter:
                     yield f"{indent}pass"
             case For(var, begin, extent, body):
                 self.names[var] = name = f"v{next(self._ids)}"
-                low = python_source(begin, self.names)
-                yield f"{indent}for {name} in range({low}, {low} + {python_source(extent, self.names)}):"
+                low, turns = (python_source(e, self.names) for e in (begin, extent))
+                yield f"{indent}for {name} in range({low}, {low} + {turns}):"
                 yield from self.stmt(body, indent + "    ")
             case If(condition, body):
                 yield f"{indent}if {python_source(condition, self.names)}:"

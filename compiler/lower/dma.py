@@ -123,7 +123,7 @@ def _bounds(
             for d, index in enumerate(forms):
                 if len(form.terms) != 1 or set(form.terms) != set(index.terms):
                     continue
-                (v, c), stride = next(iter(form.terms.items())), next(iter(index.terms.values()))
+                c, stride = next(iter(form.terms.values())), next(iter(index.terms.values()))
                 low, high = bounds[d] or (Const(0), Const(body.tensor.shape[d]))
                 # axis < -const/c, or axis > const/-c; the index is stride * axis + offset
                 if c > 0:

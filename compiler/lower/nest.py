@@ -202,9 +202,8 @@ class _Builder:
         """The loops that fill one instance of a stage's buffer."""
         n = StageNest(stage, self.bodies[stage], self.bounds, self.buffers[stage.tensor])
         leaves = stage.leaves
-        for what, named in (("compute_at", self._hosts(stage)), ("pragma", list(stage.pragmas))):
-            for leaf in named:
-                require(leaf in leaves, f"{what}: {leaf.name} is no longer a loop of {stage.name}")
+        for leaf, pragma in stage.pragmas.items():
+            require(leaf in leaves, f"pragma {pragma}: {leaf.name} is no longer a loop")
         cut = leaves.index(stage.intrin[0]) if stage.intrin else len(leaves)
         reduces = [k for k, leaf in enumerate(leaves) if leaf.reduce and k < cut]
         first_reduce = min(reduces, default=-1)

@@ -219,7 +219,7 @@ class _Tracer:
                         y_size=y[1],
                         x_size=x[1],
                         x_stride=stride,
-                    )  # fmt: skip
+                    )
                 )
             return
         pads, inner, first = [], [], []
@@ -264,7 +264,7 @@ class _Tracer:
                     y_pad=(y[0], y[2]),
                     x_pad=(x[0], x[2]),
                     pad_min=minimum,
-                )  # fmt: skip
+                )
             )
 
     def _dense(
@@ -349,7 +349,7 @@ class _Tracer:
                         points=points,
                         loops=loops("dst") if in_place else loops("dst", "src"),
                         imm=imm,
-                    )  # fmt: skip
+                    )
                 )
             elif call == "vta.fill":
                 points = tuple(Point(w[0][1]) for w in group)

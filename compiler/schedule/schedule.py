@@ -48,8 +48,8 @@ class Schedule:
             return tensor
         require(
             tensor in self.stages,
-            f"{tensor.name} is {'a placeholder' if tensor.is_placeholder else 'not of this schedule'}"
-            " and has no loops",
+            f"{tensor.name} has no loops: it is"
+            f" {'a placeholder' if tensor.is_placeholder else 'not of this schedule'}",
         )
         return self.stages[tensor]
 

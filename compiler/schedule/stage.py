@@ -263,7 +263,7 @@ class Stage:
         """Share the turns among threads."""
         require(
             not axis.reduce,
-            f"parallel: {axis.name} of {self.name} is a reduction; its turns write the same element",
+            f"parallel: {axis.name} of {self.name} is a reduction; its turns write one element",
         )
         self._kind(axis, "parallel")
 
