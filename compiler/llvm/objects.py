@@ -119,7 +119,9 @@ def build_object(
 
 def _check_name(name: str, seen: set[str]) -> None:
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name) or name in C_WORDS:
-        raise CodegenError(f"a function's name must be a C identifier other than main, got {name!r}")
+        raise CodegenError(
+            f"a function's name must be a C identifier other than main, got {name!r}"
+        )
     if name in seen:
         raise CodegenError(f"functions of one object must differ in name, {name!r} occurs twice")
     seen.add(name)

@@ -35,8 +35,8 @@ def emit_loop(e: Emitter, loop: For) -> None:
     width = _width(e, loop.body)
     begin, extent = index(e, loop.begin), index(e, loop.extent)
     known = extent.constant if isinstance(extent, ir.Constant) else None
-    if known is not None and 1 < known <= MAX_VECTORS * width:
-        _piece(e, loop, begin, known)
+    if known is not None and known <= MAX_VECTORS * width:
+        _pieces(e, loop, begin, known)
         return
     reduction = _sole_reduction(loop)
     if reduction is not None and (known is None or known >= width):
@@ -47,8 +47,7 @@ def emit_loop(e: Emitter, loop: For) -> None:
         whole = stmt.binary_constant(e, begin, known - rest)
         with e.loop(begin, whole, width) as base:
             _piece(e, loop, base, width)
-        if rest:
-            _piece(e, loop, whole, rest)
+        _pieces(e, loop, whole, rest)
         return
     rest = e.builder.and_(extent, int64(width - 1))
     whole = binary(e, "add", begin, e.builder.sub(extent, rest), index=True)
@@ -85,6 +84,15 @@ def _width(e: Emitter, body: Stmt) -> int:
                     widest = max(widest, itemsize(x.dtype))
             widest = max(widest, itemsize(s.buffer.dtype))
     return max(2, e.target.vector_bits // 8 // widest)
+
+
+def _pieces(e: Emitter, loop: For, begin: ir.Value, turns: int) -> None:
+    """A known number of turns, in powers of two: other vectors do not stay in registers."""
+    done = 0
+    while done < turns:
+        count = 1 << ((turns - done).bit_length() - 1)
+        _piece(e, loop, stmt.binary_constant(e, begin, done), count)
+        done += count
 
 
 def _piece(e: Emitter, loop: For, base: ir.Value, count: int) -> None:
