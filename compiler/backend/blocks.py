@@ -10,11 +10,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from covta.compiler.backend.costs import work_cycles
 from covta.compiler.backend.ops import Alu, Gemm, Load, Op, Store, Tile, Trace
 from covta.compiler.backend.restrict import load_rows, retarget, window
 from covta.compiler.backend.uses import Lifetime, lifetimes, reads
+from covta.hw.params import Config
 
-__all__ = ["Block", "Numbers", "cuts", "find_block", "split_block"]
+__all__ = ["Block", "Numbers", "cuts", "find_block", "keeps_up", "split_block"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,13 @@ def cuts(block: Block) -> list[int]:
             for op in shapes.values()
         )
     ]
+
+
+def keeps_up(cfg: Config, ops: Sequence[Op], *, share: float) -> bool:
+    """Whether loads take at most `share` of the cycles that GEMMs do."""
+    loads = sum(work_cycles(cfg, op) for op in ops if isinstance(op, Load))
+    gemms = sum(op.cycles for op in ops if isinstance(op, Gemm) and not op.reset)
+    return loads <= share * gemms
 
 
 def split_block(block: Block, bounds: Sequence[int], numbers: Numbers) -> list[list[Op]]:

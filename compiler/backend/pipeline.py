@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -111,9 +112,9 @@ def compile_trace(
     done("trace", trace)
     if reorder:
         plan = _plan(cfg, trace, reorder=True)
-        for name, change in (("stagger", _staggered), ("taper", lambda _, t: taper(t))):
+        for name, changes in _SHAPES.items():
             if name not in without:
-                plan = min(plan, _changed(cfg, plan, change), key=lambda p: p.ordered.cycles)
+                plan = _best(cfg, plan, changes)
                 done(name, plan.trace)
     else:
         plan = _plan(cfg, trace, reorder=False)
@@ -152,19 +153,31 @@ def _plan(cfg: Config, trace: Trace, *, reorder: bool) -> _Plan:
     return _Plan(trace=trace, placement=placement, merged=merged, ordered=ordered)
 
 
-def _changed(cfg: Config, plan: _Plan, change: Callable[[Config, Trace], Trace]) -> _Plan:
-    """The plan of a changed trace; the old one if that does not fit."""
-    trace = change(cfg, plan.trace)
-    if trace is plan.trace:
-        return plan
-    try:
-        return _plan(cfg, trace, reorder=True)
-    except AllocationError:
-        return plan
+_Change = Callable[[Config, Trace], Trace]
+
+_SHAPES: dict[str, tuple[_Change, ...]] = {
+    "stagger": (
+        lambda cfg, trace: stagger(narrow_start(cfg, trace)),
+        lambda cfg, trace: stagger(narrow_start(cfg, trace, share=math.inf)),
+    ),
+    "taper": (taper, lambda cfg, trace: taper(cfg, trace, share=math.inf)),
+}
+"""Passes that change the trace's shape, in several ways: the one that seems quickest is taken."""
 
 
-def _staggered(cfg: Config, trace: Trace) -> Trace:
-    return stagger(narrow_start(cfg, trace))
+def _best(cfg: Config, plan: _Plan, changes: Sequence[_Change]) -> _Plan:
+    """The quickest of a plan and those of the changed trace, if they fit."""
+    best, lengths = plan, {len(plan.trace.ops)}
+    for change in changes:
+        trace = change(cfg, plan.trace)
+        if len(trace.ops) in lengths:  # nothing new
+            continue
+        lengths.add(len(trace.ops))
+        try:
+            best = min(best, _plan(cfg, trace, reorder=True), key=lambda p: p.ordered.cycles)
+        except AllocationError:
+            continue
+    return best
 
 
 def _tensors(trace: Trace) -> list[DramTensor]:

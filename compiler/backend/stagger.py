@@ -9,8 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from covta.compiler.backend.blocks import Block, Numbers, cuts, find_block, split_block
-from covta.compiler.backend.costs import work_cycles
+from covta.compiler.backend.blocks import Block, Numbers, cuts, find_block, keeps_up, split_block
 from covta.compiler.backend.ops import Gemm, Load, Op, Tile, Trace
 from covta.compiler.backend.restrict import load_rows, turns
 from covta.hw.params import Config
@@ -24,24 +23,24 @@ STAGES = 4
 """Stages that are loaded piece by piece."""
 
 KEEPS_UP = 0.85
-"""Cycles of a block's loads for each cycle of its GEMMs, at most."""
+"""Cycles of a block's loads for each cycle of its GEMMs, at most: then they run ahead."""
 
 
-def narrow_start(cfg: Config, trace: Trace) -> Trace:
-    """Cut the first block in two, the first with as few sums as its loads can keep up with.
+def narrow_start(cfg: Config, trace: Trace, *, share: float = KEEPS_UP) -> Trace:
+    """Cut the first block in two, the first with few sums.
 
+    As few as leave both parts with loads that take at most `share` of the cycles of their GEMMs.
     Preserves: results. A trace whose first block is interwoven with others stays as it is.
     """
     block = find_block(trace, last=False)
     if block is None:
         return trace
+    size = block.tile.elems
     for cut in cuts(block):
-        if 8 * cut < block.tile.elems:
+        if 8 * cut < size:
             continue
-        parts = split_block(block, (0, cut, block.tile.elems), Numbers(trace))
-        loads = sum(work_cycles(cfg, op) for op in parts[0] if isinstance(op, Load))
-        cycles = sum(op.cycles for op in parts[0] if isinstance(op, Gemm) and not op.reset)
-        if loads <= KEEPS_UP * cycles:
+        parts = split_block(block, (0, cut, size), Numbers(trace))
+        if all(keeps_up(cfg, part, share=share) for part in parts):
             ops = (*trace.ops[: block.begin], *parts[0], *parts[1], *trace.ops[block.end :])
             return dataclasses.replace(trace, ops=ops)
     return trace

@@ -8,8 +8,9 @@ from __future__ import annotations
 import dataclasses
 from bisect import bisect_right
 
-from covta.compiler.backend.blocks import Numbers, cuts, find_block, split_block
+from covta.compiler.backend.blocks import Numbers, cuts, find_block, keeps_up, split_block
 from covta.compiler.backend.ops import Trace
+from covta.hw.params import Config
 
 __all__ = ["taper"]
 
@@ -17,10 +18,11 @@ LAST_ELEMS = 64
 """A block of so few sums is not cut."""
 
 
-def taper(trace: Trace, *, ratio: int = 4) -> Trace:
+def taper(cfg: Config, trace: Trace, *, ratio: int = 4, share: float = 1) -> Trace:
     """Cut the last block.
 
-    Rewrite: block -> block of the first sums, block of the last ``1 / ratio`` of them, and so on.
+    Rewrite: block -> block of the first sums, block of the last ``1 / ratio`` of them, and so on;
+    of more where the loads of so few would take more than `share` of the cycles of its GEMMs.
     Preserves: results. A trace whose last block is interwoven with others stays as it is.
     """
     numbers = Numbers(trace)
@@ -28,12 +30,16 @@ def taper(trace: Trace, *, ratio: int = 4) -> Trace:
         block = find_block(trace, last=True)
         if block is None or block.tile.elems <= LAST_ELEMS:
             return trace
-        able = cuts(block)
+        size = block.tile.elems
+        able = [cut for cut in cuts(block) if 2 * cut >= size]
         if not able:
             return trace
-        size = block.tile.elems
-        k = bisect_right(able, size - size // ratio) - 1
-        cut = able[k] if k >= 0 else able[0]
-        parts = split_block(block, (0, cut, size), numbers)
+        able = able[: max(1, bisect_right(able, size - size // ratio))]
+        for cut in reversed(able):
+            parts = split_block(block, (0, cut, size), numbers)
+            if keeps_up(cfg, parts[1], share=share):
+                break
+        else:
+            return trace
         ops = (*trace.ops[: block.begin], *parts[0], *parts[1], *trace.ops[block.end :])
         trace = dataclasses.replace(trace, ops=ops)
