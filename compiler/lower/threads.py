@@ -125,6 +125,8 @@ def _move(stmt: Stmt, old: Buffer, new: Buffer, thread: Var, begin: Expr) -> Stm
                 buffer, indices = new, (at, *indices)
             return Store(buffer, indices, expr(value))
         case Copy(dst, src, strides, bounds, fill):
+            if src.buffer is old:
+                strides, bounds = (1, *strides), (None, *bounds)
             return Copy(region(dst), region(src), strides, bounds, fill)
         case Call(intrin, phase, output, inputs, attrs):
             return Call(intrin, phase, region(output), tuple(map(region, inputs)), attrs)
