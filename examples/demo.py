@@ -30,9 +30,10 @@ from covta.hw.params import Config, ConfigError, load_config
 from covta.runtime.builder import BuildError
 from covta.runtime.device import DeviceError, RunResult, open_device
 from covta.runtime.layout import from_bytes, untile_activation
+from covta.runtime.picture import draw_timelines
 from covta.runtime.program import Program
 from covta.runtime.report import first_difference
-from covta.sim.timeline import TRACKS, spans, write_timeline
+from covta.sim.timeline import write_timeline
 
 SIZE = 224
 LAYER = Layer(size=SIZE, inputs=3, outputs=32, stride=2)
@@ -151,31 +152,6 @@ def draw_features(photo: np.ndarray, maps: np.ndarray, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def draw_timeline(program: Program, result: RunResult, path: Path) -> None:
-    """When each unit worked."""
-    from matplotlib.figure import Figure
-
-    assert result.trace is not None
-    figure = Figure(figsize=(13, 3.2), layout="constrained")
-    axis = figure.subplots()
-    colours = dict(
-        zip(TRACKS, ("#4878a8", "#88b0d0", "#c85040", "#e0a030", "#589860"), strict=True)
-    )
-    for row, track in enumerate(TRACKS):
-        bars = [
-            (s["start"], s["end"] - s["start"] + 1)
-            for s in spans(program.config, program.insn, result.trace)
-            if s["track"] == track
-        ]
-        axis.broken_barh(bars, (row - 0.35, 0.7), color=colours[track], alpha=0.6, linewidth=0)
-    axis.set_yticks(range(len(TRACKS)), TRACKS)
-    axis.invert_yaxis()
-    axis.set_xlim(0, result.cycles)
-    axis.set_xlabel("cycle (an instruction from its start to its completion)")
-    axis.set_title(f"{program.meta['name']} on {program.config.name}: {result.cycles:,} cycles")
-    figure.savefig(path, dpi=110)
-
-
 def report(
     program: Program, results: dict[str, RunResult], seconds: dict[str, float], console: Console
 ) -> None:
@@ -229,7 +205,8 @@ def demo(cfg: Config, folder: Path, console: Console) -> bool:
     snr_db = 10 * np.log10((exact**2).sum() / (error**2).sum())
     console.print(f"  signal to noise of int8 against float64: {snr_db:.1f} dB")
     draw_features(photo, maps, folder / "features.png")
-    draw_timeline(program, results["cycle"], folder / "timeline.png")
+    title = f"{program.meta['name']} on {cfg.name}"
+    draw_timelines({title: (program, results["cycle"])}, folder / "timeline.png")
     trace = results["cycle"].trace
     assert trace is not None
     write_timeline(cfg, program.insn, trace, folder / "timeline.json")

@@ -8,12 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from covta.compiler.backend.pipeline import CompiledTrace, compile_trace
-from covta.compiler.ir.stmt import Function
-from covta.compiler.lower.driver import lower_stages
-from covta.compiler.lower.unroll import unroll
+from covta.compiler.build import Built, build
 from covta.compiler.ops.operator import Operator
 from covta.hw.params import Config
+from covta.runtime.device import RunResult
 from covta.runtime.program import Program
 
 __all__ = ["Compiled", "compile_operator"]
@@ -27,25 +25,25 @@ class Compiled:
     ----------
     operator : Operator
     knobs : object
-    functions : dict of str to Function
-        The loop IR after each pass.
-    backend : CompiledTrace
+    built : Built
     """
 
     operator: Operator
     knobs: Any
-    functions: dict[str, Function]
-    backend: CompiledTrace
+    built: Built
 
     @property
     def program(self) -> Program:
         """What a device runs."""
-        return self.backend.program
+        return self.built.program
 
     def stages(self) -> dict[str, str]:
         """Text of every stage, in order."""
-        texts = {name: str(function) for name, function in self.functions.items()}
-        return texts | {stage.name: str(stage.result) for stage in self.backend.stages}
+        return self.built.stages()
+
+    def result(self, run: RunResult) -> np.ndarray:
+        """The output after a run, in its natural layout."""
+        return self.operator.unpack(self.program.config, self.built.result(run))
 
 
 def compile_operator(
@@ -72,18 +70,15 @@ def compile_operator(
     """
     knobs = operator.default(cfg) if knobs is None else knobs
     scheduled = operator.schedule(cfg, knobs)
-    name = name or operator.name
-    functions = lower_stages(scheduled.schedule, scheduled.args, name)
-    trace = unroll(cfg, list(functions.values())[-1])
     values: dict[str, np.ndarray] = {}
-    expected: dict[str, np.ndarray] | None = None
+    expected: np.ndarray | None = None
     if arrays is not None:
         operator.check_inputs(arrays)
         values = operator.pack(cfg, arrays)
         if expect:
-            result = operator.pack_output(cfg, operator.reference(arrays))
-            expected = {scheduled.args[-1].name: result}
-    backend = compile_trace(
-        cfg, trace, values=values, expect=expected, meta={"macs": operator.macs()}
-    )
-    return Compiled(operator=operator, knobs=knobs, functions=functions, backend=backend)
+            expected = operator.pack_output(cfg, operator.reference(arrays))
+    built = build(
+        cfg, scheduled.schedule, scheduled.args, values, expect=expected,
+        name=name or operator.name, meta={"macs": operator.macs()},
+    )  # fmt: skip
+    return Compiled(operator=operator, knobs=knobs, built=built)

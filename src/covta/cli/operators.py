@@ -138,11 +138,8 @@ def lower(
 
 
 def _texts(cfg: Config, compiled: Compiled) -> dict[str, str]:
-    from covta.compiler import te
     from covta.hw.assembler import disassemble
 
-    scheduled = compiled.operator.schedule(cfg, compiled.knobs)
-    texts = {"expression": te.describe(scheduled.args[-1])}
-    texts |= compiled.stages()
+    texts = compiled.stages()
     texts["program"] = disassemble(cfg, compiled.program.insn)
     return texts
