@@ -16,7 +16,7 @@ from covta.compiler.backend.restrict import load_rows, retarget, window
 from covta.compiler.backend.uses import Lifetime, lifetimes, reads
 from covta.hw.params import Config
 
-__all__ = ["Block", "Numbers", "cuts", "find_block", "keeps_up", "split_block"]
+__all__ = ["Block", "Numbers", "cuts", "find_block", "keeps_up", "part_of", "split_block"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +135,23 @@ def split_block(block: Block, bounds: Sequence[int], numbers: Numbers) -> list[l
         last = k == len(bounds) - 2
         parts.append(_part(block, low, high, numbers, brought, last=last))
     return parts
+
+
+def part_of(block: Block, low: int, high: int) -> list[Op]:
+    """What of a block concerns elements ``low ... high - 1``, its loads first; on old tiles."""
+    kept: list[Op] = []
+    for op in block.ops:
+        if not isinstance(op, Load):
+            some = window(op, low, high)
+            assert some is not None
+            kept += some
+    spans = _spans(kept)
+    loads = [op for op in block.ops if isinstance(op, Load) and op.dst in spans]
+    trimmed: dict[Load, Load] = {}
+    for load in loads:
+        if load.dst.scope == "inp" and load.dst in block.own:
+            _copy(load.dst, [load], spans[load.dst], 0, trimmed)
+    return [trimmed.get(op, op) for op in loads] + kept
 
 
 def _part(

@@ -17,7 +17,7 @@ from covta.compiler.backend.emit import emit
 from covta.compiler.backend.errors import AllocationError
 from covta.compiler.backend.insns import Insn
 from covta.compiler.backend.merge import Merged, merge_loads
-from covta.compiler.backend.ops import DramTensor, Load, Store, Trace
+from covta.compiler.backend.ops import DramTensor, Gemm, Load, Store, Trace
 from covta.compiler.backend.order import Ordered, order
 from covta.compiler.backend.placement import Placement
 from covta.compiler.backend.resets import alternatives
@@ -153,6 +153,9 @@ def _plan(cfg: Config, trace: Trace, *, reorder: bool) -> _Plan:
     return _Plan(trace=trace, placement=placement, merged=merged, ordered=ordered)
 
 
+GOOD_ENOUGH = 1.005
+"""Cycles for each of the array's with which no further way is tried."""
+
 _Change = Callable[[Config, Trace], Trace]
 
 _SHAPES: dict[str, tuple[_Change, ...]] = {
@@ -168,7 +171,10 @@ _SHAPES: dict[str, tuple[_Change, ...]] = {
 def _best(cfg: Config, plan: _Plan, changes: Sequence[_Change]) -> _Plan:
     """The quickest of a plan and those of the changed trace, if they fit."""
     best, lengths = plan, {len(plan.trace.ops)}
+    array = sum(op.cycles for op in plan.trace.ops if isinstance(op, Gemm) and not op.reset)
     for change in changes:
+        if best is not plan and best.ordered.cycles <= GOOD_ENOUGH * array:
+            break
         trace = change(cfg, plan.trace)
         if len(trace.ops) in lengths:  # nothing new
             continue

@@ -9,7 +9,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from covta.compiler.backend.blocks import Block, Numbers, cuts, find_block, keeps_up, split_block
+from covta.compiler.backend.blocks import (
+    Block,
+    Numbers,
+    cuts,
+    find_block,
+    keeps_up,
+    part_of,
+    split_block,
+)
 from covta.compiler.backend.ops import Gemm, Load, Op, Tile, Trace
 from covta.compiler.backend.restrict import load_rows, turns
 from covta.hw.params import Config
@@ -39,8 +47,10 @@ def narrow_start(cfg: Config, trace: Trace, *, share: float = KEEPS_UP) -> Trace
     for cut in cuts(block):
         if 8 * cut < size:
             continue
-        parts = split_block(block, (0, cut, size), Numbers(trace))
-        if all(keeps_up(cfg, part, share=share) for part in parts):
+        if all(
+            keeps_up(cfg, part_of(block, *span), share=share) for span in ((0, cut), (cut, size))
+        ):
+            parts = split_block(block, (0, cut, size), Numbers(trace))
             ops = (*trace.ops[: block.begin], *parts[0], *parts[1], *trace.ops[block.end :])
             return dataclasses.replace(trace, ops=ops)
     return trace

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 from bisect import bisect_right
 
-from covta.compiler.backend.blocks import Numbers, cuts, find_block, keeps_up, split_block
+from covta.compiler.backend.blocks import Numbers, cuts, find_block, keeps_up, part_of, split_block
 from covta.compiler.backend.ops import Trace
 from covta.hw.params import Config
 
@@ -36,10 +36,10 @@ def taper(cfg: Config, trace: Trace, *, ratio: int = 4, share: float = 1) -> Tra
             return trace
         able = able[: max(1, bisect_right(able, size - size // ratio))]
         for cut in reversed(able):
-            parts = split_block(block, (0, cut, size), numbers)
-            if keeps_up(cfg, parts[1], share=share):
+            if keeps_up(cfg, part_of(block, cut, size), share=share):
                 break
         else:
             return trace
+        parts = split_block(block, (0, cut, size), numbers)
         ops = (*trace.ops[: block.begin], *parts[0], *parts[1], *trace.ops[block.end :])
         trace = dataclasses.replace(trace, ops=ops)

@@ -18,6 +18,7 @@ from covta.runtime.report import first_difference
 EDGE = load_config("edge")
 TINY = load_config("tiny")
 BATCH2 = load_config("batch2")
+SHALLOW = load_config("shallow")
 
 
 def check(cfg, case, *devices, **options):
@@ -50,7 +51,7 @@ def test_kernels_compute_what_numpy_does(case, reorder):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    cfg=st.sampled_from([TINY, BATCH2]),
+    cfg=st.sampled_from([TINY, BATCH2, SHALLOW]),
     size=st.integers(2, 5),
     inputs=st.integers(1, 12),
     outputs=st.integers(1, 16),
@@ -167,5 +168,5 @@ def test_layers_keep_the_array_busy(name):
     case = traces.layer(EDGE, name)
     compiled, result = check(EDGE, case, "cycle")
     ideal = sum(op.cycles for op in case.trace.ops if isinstance(op, Gemm) and not op.reset)
-    assert ideal / result.cycles >= 0.98
+    assert ideal / result.cycles >= 0.99
     assert compiled.report["seconds"] < 5

@@ -264,7 +264,7 @@ def maxpool(cfg: Config, *, size: int, blocks: int, rows: int, seed: int = 0) ->
                 Alu(op=AluOp.MAX, dst=dst, points=(Point(0),), loops=flat, imm=-128),
                 Alu(
                     op=AluOp.MAX, dst=dst,
-                    points=tuple(Point(0, dy * size + dx, 0, src) for dy in (0, 1) for dx in (0, 1)),
+                    points=tuple(Point(0, k // 2 * size + k % 2, 0, src) for k in range(4)),
                     loops=(
                         Loop(count=h, dst=out, src=2 * size), Loop(count=out, dst=1, src=2),
                     ),
