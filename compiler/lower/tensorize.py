@@ -126,14 +126,14 @@ class _Match:
         element = body.source if isinstance(body, Reduce) else body
         pairings = list(_unify(source, element))
         require(bool(pairings), f"{self.what}: {source} is not of the form {element}")
-        problem = "no order of the loops fits"
+        problem: str | None = None
         for pairs in pairings:
             for mapping in self._mappings():
                 trouble = self._compare(pairs, mapping)
                 if trouble is None:
                     return self._boxes(pairs)
-                problem = trouble
-        require(False, f"{self.what}: {problem}")
+                problem = problem or trouble
+        require(False, f"{self.what}: {problem or 'no order of the loops fits'}")
         raise AssertionError
 
     def _mappings(self) -> Iterator[dict[Var, Var]]:
