@@ -1,7 +1,8 @@
 """A pool of threads, written in LLVM's assembly on top of the C library's threads.
 
-Workers sleep until there is work, take small ranges of turns from a shared counter until none is
-left, and the last one to finish wakes the caller. Nothing of it runs Python.
+A loop opens a gate. Workers that see it enter, take small ranges of turns from a shared counter,
+and leave when none is left; so does the caller, who then closes the gate and waits for those inside
+only: a worker that the system has not run meanwhile is not missed. Nothing of it runs Python.
 """
 
 from __future__ import annotations
@@ -22,14 +23,17 @@ MAX_THREADS = 256
 POOL_BYTES = 576
 """Room for the structure, with a mutex and two conditions of at most 64 bytes."""
 
-SPINS = 2000
+SPINS = 4000
 """Looks at the counters before a thread goes to sleep."""
 
 PARTS_PER_THREAD = 4
 """Ranges that the turns are cut into, so that a thread that is held up does less."""
 
-# Byte offsets: run 0, threads 8, mutex 64, work 128, done 192 (conditions), generation 256,
-# body 264, context 272, turns 280, chunk 288, next 320, busy 384.
+# Byte offsets: run 0, threads 8, mutex 64, work 128, done 192 (conditions), body 264, context 272,
+# turns 280, chunk 288, next 320, gate 384. The gate counts loops from bit 32 on, is open where bit
+# 31 is set, and holds the number of workers inside below.
+OPEN = 1 << 31
+COUNT = OPEN - 1
 ASSEMBLY = f"""
 declare i32 @pthread_mutex_lock(ptr)
 declare i32 @pthread_mutex_unlock(ptr)
@@ -65,22 +69,30 @@ out:
   ret void
 }}
 
+define internal i1 @inviting(i64 %gate, i64 %seen) alwaysinline {{
+  %bit = and i64 %gate, {OPEN}
+  %open = icmp ne i64 %bit, 0
+  %loop = lshr i64 %gate, 32
+  %fresh = icmp ne i64 %loop, %seen
+  %both = and i1 %open, %fresh
+  ret i1 %both
+}}
+
 define internal ptr @worker(ptr %pool) {{
 entry:
   %mutex = getelementptr i8, ptr %pool, i64 64
   %work = getelementptr i8, ptr %pool, i64 128
   %done = getelementptr i8, ptr %pool, i64 192
-  %generation = getelementptr i8, ptr %pool, i64 256
-  %busy = getelementptr i8, ptr %pool, i64 384
+  %gate = getelementptr i8, ptr %pool, i64 384
   br label %idle
 idle:
-  %seen = phi i64 [ 0, %entry ], [ %now, %finish ]
+  %seen = phi i64 [ 0, %entry ], [ %seen, %missed ], [ %now, %leave ], [ %now, %tell ]
   br label %spin
 spin:
   %k = phi i64 [ 0, %idle ], [ %k1, %spinning ]
-  %look = load atomic i64, ptr %generation acquire, align 8
-  %fresh = icmp ne i64 %look, %seen
-  br i1 %fresh, label %start, label %spinning
+  %look = load atomic i64, ptr %gate acquire, align 8
+  %fresh = call i1 @inviting(i64 %look, i64 %seen)
+  br i1 %fresh, label %enter, label %spinning
 spinning:
   @@CALL@@
   %k1 = add i64 %k, 1
@@ -90,27 +102,36 @@ sleep:
   call i32 @pthread_mutex_lock(ptr %mutex)
   br label %check
 check:
-  %value = load atomic i64, ptr %generation acquire, align 8
-  %ready = icmp ne i64 %value, %seen
+  %value = load atomic i64, ptr %gate acquire, align 8
+  %ready = call i1 @inviting(i64 %value, i64 %seen)
   br i1 %ready, label %awake, label %wait
 wait:
   call i32 @pthread_cond_wait(ptr %work, ptr %mutex)
   br label %check
 awake:
   call i32 @pthread_mutex_unlock(ptr %mutex)
-  br label %start
+  br label %enter
+enter:
+  %old = phi i64 [ %look, %spin ], [ %value, %awake ]
+  %inside = add i64 %old, 1
+  %swap = cmpxchg ptr %gate, i64 %old, i64 %inside acq_rel monotonic
+  %in = extractvalue {{ i64, i1 }} %swap, 1
+  br i1 %in, label %start, label %missed
+missed:
+  br label %idle
 start:
-  %now = load atomic i64, ptr %generation acquire, align 8
+  %now = lshr i64 %old, 32
   call void @take(ptr %pool)
-  %before = atomicrmw sub ptr %busy, i64 1 acq_rel
-  %last = icmp eq i64 %before, 1
-  br i1 %last, label %tell, label %finish
+  %before = atomicrmw sub ptr %gate, i64 1 acq_rel
+  %state = and i64 %before, {OPEN | COUNT}
+  %last = icmp eq i64 %state, 1
+  br i1 %last, label %tell, label %leave
+leave:
+  br label %idle
 tell:
   call i32 @pthread_mutex_lock(ptr %mutex)
   call i32 @pthread_cond_broadcast(ptr %done)
   call i32 @pthread_mutex_unlock(ptr %mutex)
-  br label %finish
-finish:
   br label %idle
 }}
 
@@ -129,7 +150,7 @@ share:
   %mutex = getelementptr i8, ptr %pool, i64 64
   %work = getelementptr i8, ptr %pool, i64 128
   %done = getelementptr i8, ptr %pool, i64 192
-  %generation = getelementptr i8, ptr %pool, i64 256
+  %gate = getelementptr i8, ptr %pool, i64 384
   %body.at = getelementptr i8, ptr %pool, i64 264
   store ptr %body, ptr %body.at
   %context.at = getelementptr i8, ptr %pool, i64 272
@@ -137,26 +158,29 @@ share:
   %turns.at = getelementptr i8, ptr %pool, i64 280
   store i64 %turns, ptr %turns.at
   %parts = mul i64 %threads, {PARTS_PER_THREAD}
-  %share.of = sdiv i64 %turns, %parts
-  %tiny = icmp slt i64 %share.of, 1
-  %chunk = select i1 %tiny, i64 1, i64 %share.of
+  %part = sdiv i64 %turns, %parts
+  %tiny = icmp slt i64 %part, 1
+  %chunk = select i1 %tiny, i64 1, i64 %part
   %chunk.at = getelementptr i8, ptr %pool, i64 288
   store i64 %chunk, ptr %chunk.at
   %next = getelementptr i8, ptr %pool, i64 320
   store atomic i64 0, ptr %next monotonic, align 8
-  %busy = getelementptr i8, ptr %pool, i64 384
-  %others = sub i64 %threads, 1
-  store atomic i64 %others, ptr %busy release, align 8
+  ; The gate is shut and nobody is inside: only its count of loops is there.
+  %shut = load atomic i64, ptr %gate monotonic, align 8
+  %counted = add i64 %shut, {1 << 32}
+  %open = or i64 %counted, {OPEN}
   call i32 @pthread_mutex_lock(ptr %mutex)
-  atomicrmw add ptr %generation, i64 1 release
+  store atomic i64 %open, ptr %gate release, align 8
   call i32 @pthread_cond_broadcast(ptr %work)
   call i32 @pthread_mutex_unlock(ptr %mutex)
   call void @take(ptr %pool)
+  atomicrmw and ptr %gate, i64 {~OPEN} acq_rel
   br label %spin
 spin:
   %k = phi i64 [ 0, %share ], [ %k1, %spinning ]
-  %left = load atomic i64, ptr %busy acquire, align 8
-  %over = icmp eq i64 %left, 0
+  %left = load atomic i64, ptr %gate acquire, align 8
+  %count = and i64 %left, {COUNT}
+  %over = icmp eq i64 %count, 0
   br i1 %over, label %out, label %spinning
 spinning:
   @@CALL@@
@@ -167,8 +191,9 @@ sleep:
   call i32 @pthread_mutex_lock(ptr %mutex)
   br label %check
 check:
-  %still = load atomic i64, ptr %busy acquire, align 8
-  %ready = icmp eq i64 %still, 0
+  %still = load atomic i64, ptr %gate acquire, align 8
+  %rest = and i64 %still, {COUNT}
+  %ready = icmp eq i64 %rest, 0
   br i1 %ready, label %awake, label %wait
 wait:
   call i32 @pthread_cond_wait(ptr %done, ptr %mutex)

@@ -20,6 +20,9 @@ LATENCY_STEPS = 8
 
 MAX_ROWS = 16
 
+BLOCKS = 12
+"""Parts that rows are shared out in."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Caches:
@@ -109,8 +112,8 @@ def _step(rows: int, vectors: int) -> float:
 
 
 def block_rows(rows: int, tile: RegisterTile, row_bytes: int, caches: Caches) -> int:
-    """Rows whose operands fill half of the second cache, in whole tiles; at least four blocks
-    where there are rows enough, so that threads have something to share."""
+    """Rows whose operands fill half of the second cache, in whole tiles; at least `BLOCKS` blocks
+    where there are rows enough, so that threads that are held up can be helped."""
     fit = max(1, caches.l2_bytes // 2 // max(1, row_bytes * tile.rows))
-    quarter = max(1, -(-rows // (4 * tile.rows)))
-    return tile.rows * min(fit, quarter)
+    share = max(1, rows // (BLOCKS * tile.rows))
+    return tile.rows * min(fit, share)
