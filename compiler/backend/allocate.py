@@ -16,8 +16,7 @@ from covta.hw.params import Config
 __all__ = ["allocate"]
 
 INSTANCES = 4
-"""Instances of a pool that lie side by side, if there is room, or more if the trace asks for them:
-enough for loads to run ahead, and so few that they come to lie in few ways and need few different
+"""Instances of a pool that lie side by side, if there is room and the trace says no number: enough for loads to run ahead, and so few that they come to lie in few ways and need few different
 micro-ops."""
 
 
@@ -53,8 +52,13 @@ class _Pool:
 
     @property
     def largest(self) -> int:
-        """Elements of the largest instance."""
-        return max(_distinct_elems(tiles) for tiles in self.instances.values())
+        """Elements of the largest instance, each thread with a buffer of its own."""
+        return max(sum(t.elems for t in tiles) for tiles in self.instances.values())
+
+    @property
+    def least(self) -> int:
+        """Elements that it must have: of one instance, or of as many as the trace says."""
+        return min(self.whole, self.largest * (self.generations or 1))
 
     @property
     def whole(self) -> int:
@@ -96,11 +100,11 @@ def _place_loaded(
 
 def _divide(pools: Sequence[_Pool], scope: str, depth: int) -> list[tuple[_Pool, int]]:
     """Elements for each pool: all it ever holds if that is little, else some instances' worth."""
-    wants = {p.name: p.whole for p in pools}
+    wants = {p.name: p.whole if p.generations is None else p.least for p in pools}
     if sum(wants.values()) <= depth:
         return [(p, wants[p.name]) for p in pools]
     turns = {p.name: 1 for p in pools}
-    size = {p.name: min(p.largest, p.whole) for p in pools}
+    size = {p.name: p.least for p in pools}
 
     def used() -> int:
         return sum(size.values())
@@ -108,22 +112,22 @@ def _divide(pools: Sequence[_Pool], scope: str, depth: int) -> list[tuple[_Pool,
     if used() > depth:
         need = ", ".join(f"{p.name} {size[p.name]}" for p in pools)
         raise AllocationError(
-            f"pool {pools[0].name}: one instance of every pool of {scope} must fit {depth}"
+            f"pool {pools[0].name}: the instances of every pool of {scope} must fit {depth}"
             f" elements, got {need}"
         )
-    goals = {p.name: max(p.generations or 1, INSTANCES) for p in pools}
+    free = [p for p in pools if p.generations is None]
     growing = True
     while growing:  # double the smallest as long as there is room
         growing = False
-        for p in sorted(pools, key=lambda p: turns[p.name]):
-            more = min(2 * turns[p.name], goals[p.name])
+        for p in sorted(free, key=lambda p: turns[p.name]):
+            more = min(2 * turns[p.name], INSTANCES)
             bigger = min(more * p.largest, p.whole)
             if bigger > size[p.name] and used() - size[p.name] + bigger <= depth:
                 turns[p.name], size[p.name] = more, bigger
                 growing = True
-    for p in sorted(pools, key=lambda p: p.whole):  # what fits whole need never be loaded again
+    for p in sorted(free, key=lambda p: p.whole):  # what fits whole need never be loaded again
         if used() - size[p.name] + p.whole <= depth:
             size[p.name] = p.whole
-    if len(pools) == 1 and turns[pools[0].name] == 1:
+    if pools == free and len(pools) == 1 and turns[pools[0].name] == 1:
         size[pools[0].name] = depth
     return [(p, size[p.name]) for p in pools]

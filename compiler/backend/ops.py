@@ -216,7 +216,7 @@ class Trace:
     name : str
     ops : tuple of Op
     generations : dict of str to int
-        For each pool, how many instances may be alive at a time.
+        For a pool, how many instances may be alive at a time; others take what room there is.
     tensors : tuple of DramTensor
         Parameters, in order.
     """

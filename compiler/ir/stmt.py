@@ -56,7 +56,8 @@ class Buffer:
     scope : str
         One of `SCOPES`.
     generations : int
-        How many instances may be alive at a time, one being filled while others are read.
+        How many instances may be alive at a time, one being filled while others are read; 0: as
+        many as there is room for.
     units : int
         Leading dimensions whose every index is a piece of its own, filled by one transfer and
         placed by itself.
@@ -66,7 +67,7 @@ class Buffer:
     shape: tuple[Expr, ...]
     dtype: str
     scope: str = "global"
-    generations: int = 1
+    generations: int = 0
     units: int = 0
 
     def __str__(self) -> str:
@@ -265,7 +266,7 @@ def _lines(stmt: Stmt, indent: str) -> Iterator[str]:
         case Store(buffer, indices, value):
             yield f"{indent}{buffer.name}[{', '.join(map(str, indices))}] = {value}"
         case Allocate(buffer, body):
-            again = f" x{buffer.generations}" if buffer.generations > 1 else ""
+            again = f" x{buffer.generations}" if buffer.generations else ""
             yield f"{indent}allocate {buffer}{again}"
             yield from _lines(body, indent)
         case Copy(dst, src, strides, bounds, fill):

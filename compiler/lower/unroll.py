@@ -175,7 +175,8 @@ class _Tracer:
 
     def alloc(self, index: int, shape: tuple[int, ...]) -> _Instance:
         buffer: Buffer = self.statements[index]
-        self.generations[buffer.name] = buffer.generations
+        if buffer.generations:
+            self.generations[buffer.name] = buffer.generations
         return _Instance(buffer, next(self._instances), shape[:-2])
 
     # ---- transfers -------------------------------------------------------------------------

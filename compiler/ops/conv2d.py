@@ -39,8 +39,8 @@ class Conv2dKnobs:
     taper : bool
         Begin and end with small tiles.
     stages : int
-        Stages of inputs, and of weights, that fit their scratchpads at a time; 2 is double
-        buffering.
+        Stages of inputs, and of weights, that share their scratchpads; 2 is double buffering, 0 as
+        many as fit.
     """
 
     rows: int
@@ -50,7 +50,7 @@ class Conv2dKnobs:
     skip_padding: bool = True
     channels_first: bool = True
     taper: bool = True
-    stages: int = 2
+    stages: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,8 +176,8 @@ class Conv2d(Operator):
         need = self.need(cfg, knobs)
         pad_fits = max(self.padding) <= 15 or knobs.skip_padding
         return (
-            need["inp"] * knobs.stages <= cfg.inp_depth
-            and need["wgt"] * knobs.stages <= cfg.wgt_depth
+            need["inp"] * max(1, knobs.stages) <= cfg.inp_depth
+            and need["wgt"] * max(1, knobs.stages) <= cfg.wgt_depth
             and need["acc"] <= cfg.acc_depth // 2
             and pad_fits
         )
@@ -200,7 +200,7 @@ class Conv2d(Operator):
                 "skip_padding": (True, False) if max(self.padding) else (True,),
                 "channels_first": (True, False),
                 "taper": (True, False),
-                "stages": (1, 2, 4),
+                "stages": (0, 1, 2, 4),
             },
             lambda knobs: self.legal(cfg, knobs),
         )
@@ -246,7 +246,7 @@ class Conv2d(Operator):
             and self.legal(cfg, knobs(rows, columns, channels, 2 * reduce, 3))
         ):
             reduce *= 2
-        return knobs(rows, columns, channels, reduce, stages)
+        return knobs(rows, columns, channels, reduce, 0)
 
     # ---- computation -----------------------------------------------------------------------
     def boxes(self, cfg: Config, knobs: Conv2dKnobs) -> list[Box]:
@@ -371,7 +371,8 @@ class Conv2d(Operator):
         for tensor in (near, far):
             s[tensor].compute_at(s[sums], stage)
             s[tensor].pragma(s[tensor].axes[2], "dma_copy")
-            s[tensor].double_buffer(knobs.stages)
+            if knobs.stages:
+                s[tensor].double_buffer(knobs.stages)
         return Scheduled(schedule=s, args=(x, w, *vectors.values(), y))
 
     # ---- data ------------------------------------------------------------------------------

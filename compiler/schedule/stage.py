@@ -49,7 +49,7 @@ class Stage:
     inlined : bool
     scope : str
     generations : int
-        Instances of its buffer that may be alive at a time.
+        Instances of its buffer that may be alive at a time; 0: as many as there is room for.
     kinds : dict of IterVar to str
     pragmas : dict of IterVar to str
     intrin : (IterVar, TensorIntrin) or None
@@ -65,7 +65,7 @@ class Stage:
         self.attached: tuple[Stage, IterVar] | None = None
         self.inlined = False
         self.scope = "global"
-        self.generations = 1
+        self.generations = 0
         self.kinds: dict[IterVar, str] = {}
         self.pragmas: dict[IterVar, str] = {}
         self.intrin: tuple[IterVar, TensorIntrin] | None = None
@@ -324,7 +324,9 @@ class Stage:
         self.scope = scope
 
     def double_buffer(self, generations: int = 2) -> None:
-        """Let `generations` instances of the buffer exist: one is filled while others are read."""
+        """Let `generations` instances of the buffer exist: one is filled while others are read.
+
+        1 is a single buffer; without this primitive there are as many as the scratchpad holds."""
         require(
             self.scope not in ("global", "local"),
             f"double_buffer: {self.name} must lie in a scratchpad, got {self.scope}",

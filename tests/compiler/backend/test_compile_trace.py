@@ -146,7 +146,7 @@ def test_any_order_of_alu_operations_is_right(case):
     ("change", "message"),
     [
         ({"acc": 5000}, "pool acc: 1 instances of 5000 elements .* must fit acc"),
-        ({"inp": 3000}, "pool inp: one instance of every pool of inp must fit 2048 elements"),
+        ({"inp": 3000}, "pool inp: the instances of every pool of inp must fit 2048 elements"),
     ],
 )
 def test_a_tile_that_does_not_fit_is_named(change, message):

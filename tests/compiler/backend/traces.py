@@ -142,7 +142,7 @@ def conv(
             )
         )  # fmt: skip
     trace = Trace(
-        name="conv", ops=tuple(ops), generations={"x.inp": 2, "w.wgt": 2, "acc": 2},
+        name="conv", ops=tuple(ops), generations={"acc": 2},
         tensors=(tx, tw, *([tb] if bias else []), ty),
     )  # fmt: skip
     values = {"x": xt, "w": kt}
