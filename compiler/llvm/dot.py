@@ -175,11 +175,18 @@ def _instruction(e: Emitter, acc: ir.Value, a: ir.Value, b: ir.Value, left: Fact
 
 
 def _by_pairs(e: Emitter, a: ir.Value, b: ir.Value, left: Factor) -> ir.Value:
-    """Products in 32 bits, neighbours added twice: instructions for pairs exist almost anywhere."""
-    wide = ir.VectorType(I32, a.type.count)
+    """Products added to their neighbours, twice; almost any processor has instructions for that.
+
+    x86 multiplies 16-bit numbers and adds pairs at once; Arm multiplies bytes into 16 bits, where
+    every product fits, and then adds pairs into 32.
+    """
     build = e.builder
+    word = I32 if e.target.triple.startswith("x86") else ir.IntType(16)
+    wide, full = (ir.VectorType(t, a.type.count) for t in (word, I32))
     x = build.sext(a, wide) if left.signed else build.zext(a, wide)
     total = build.mul(x, build.sext(b, wide))
+    if word is not I32:
+        total = build.sext(total, full)
     while total.type.count > a.type.count // GROUP:
         n = total.type.count
         even, odd = e.shuffle(total, list(range(0, n, 2))), e.shuffle(total, list(range(1, n, 2)))

@@ -26,6 +26,9 @@ __all__ = ["Kernel", "conv2d_int8", "dense_float32", "elementwise", "max_pool2d"
 GROUP = 4
 """Bytes of one channel group, whose products meet in one lane."""
 
+PRODUCT_REGISTERS = 6
+"""Where no instruction adds up four products, they need room before they are added."""
+
 Epilogue = Callable[[Expr, Expr], Expr]
 """What becomes of an int32 sum: called with the sum and the output channel."""
 
@@ -91,7 +94,8 @@ def conv2d_int8(
     rows, columns = (
         (n + 2 * padding - k) // stride + 1 for n, k in zip(shape, kernel, strict=False)
     )
-    tile = register_tile(columns, channels, machine)
+    spare = PRODUCT_REGISTERS if machine.dot == "none" else 0
+    tile = register_tile(columns, channels, machine, spare)
     lanes, groups = tile.lanes, -(-inputs // GROUP)
     blocks = -(-channels // lanes)
     moved = machine.dot.startswith("vnni")

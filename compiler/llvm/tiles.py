@@ -81,8 +81,10 @@ def registers(target: Target) -> int:
     return 32 if target.vector_bits == 512 or target.triple.startswith("aarch64") else 16
 
 
-def register_tile(rows: int, columns: int, target: Target) -> RegisterTile:
+def register_tile(rows: int, columns: int, target: Target, spare: int = 0) -> RegisterTile:
     """The tile that does ``rows x columns`` results in the fewest steps.
+
+    `spare` registers are left for what a step needs beside its operands.
 
     A step costs what the busier of two kinds of units takes, multiply-adders or load ports. Of
     tiles that cost the same, the one is taken that reads weights least often, since a panel of
@@ -94,7 +96,7 @@ def register_tile(rows: int, columns: int, target: Target) -> RegisterTile:
         if vectors > 1 and (vectors - 1) * lanes >= columns:
             continue
         for r in range(1, min(rows, MAX_ROWS) + 1):
-            if r * vectors + vectors + 1 > registers(target):
+            if r * vectors + vectors + 1 > registers(target) - spare:
                 break
             across = -(-columns // (vectors * lanes))
             full, rest = divmod(rows, r)
