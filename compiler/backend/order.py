@@ -148,8 +148,7 @@ class _Scheduler:
         releases = []
         for load in self.graph.loads:
             numbers = {placement.after[placement.home[t]] for t in merged.covers[load]}
-            ops = (trace.ops[k] for k in numbers if k >= 0)
-            releases.append([op for op in ops if not isinstance(op, Load)])
+            releases.append([trace.ops[k] for k in numbers if k >= 0])
         return releases
 
     # ---- the loop --------------------------------------------------------------------------

@@ -22,7 +22,7 @@ class Placement:
     dropped : set of Load
         Loads of what is there already.
     after : dict of Tile to int
-        By tile of inp and wgt, the last operation of the trace that uses what the tile overwrites;
+        By tile of inp and wgt, the last operation of the trace that reads what the tile overwrites;
         -1 if none does.
     bank_elems : int
         Elements of a bank of acc.

@@ -15,11 +15,12 @@ __all__ = ["Ring"]
 
 @dataclass(kw_only=True)
 class _Resident:
-    """Something that lies in the ring: where, until which operation it is used."""
+    """Something that lies in the ring: where, until which operation it is used, and read."""
 
     tile: Tile
     begin: int
     busy_until: int
+    read_until: int
 
     @property
     def end(self) -> int:
@@ -82,7 +83,7 @@ class Ring:
         assert begin is not None
         for tile, resident in shared.items():
             placement.put(tile, self.base + resident.begin, home=resident.tile)
-            resident.busy_until = max(resident.busy_until, self._lives[tile].last)
+            self._prolong(resident, tile)
         self._put(firsts, begin, placement)
         self._join(twins, placement)
 
@@ -117,10 +118,12 @@ class Ring:
         at = begin
         for tile in tiles:
             to = at + tile.elems
-            after = max((r.busy_until for r in gone if r.begin < to and at < r.end), default=-1)
+            after = max((r.read_until for r in gone if r.begin < to and at < r.end), default=-1)
             placement.put(tile, self.base + at, after=after)
             life = self._lives[tile]
-            self._residents.append(_Resident(tile=tile, begin=at, busy_until=life.last))
+            self._residents.append(
+                _Resident(tile=tile, begin=at, busy_until=life.last, read_until=life.last_read)
+            )
             at = to
         self._next = end
 
@@ -129,7 +132,12 @@ class Ring:
             placement.put(tile, placement.base[twin], home=twin)
             for r in self._residents:
                 if r.tile is twin:
-                    r.busy_until = max(r.busy_until, self._lives[tile].last)
+                    self._prolong(r, tile)
+
+    def _prolong(self, resident: _Resident, tile: Tile) -> None:
+        life = self._lives[tile]
+        resident.busy_until = max(resident.busy_until, life.last)
+        resident.read_until = max(resident.read_until, life.last_read)
 
     def _room(self, size: int, now: int, keep: set[int]) -> int | None:
         """Where `size` elements may begin without touching what is used: next, or further on."""

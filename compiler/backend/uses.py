@@ -34,7 +34,8 @@ def written(op: Op) -> Tile | None:
 
 @dataclass(kw_only=True)
 class Lifetime:
-    """Positions in a trace: of a tile's first and last operation, and of its last Load.
+    """Positions in a trace: of a tile's first and last operation, of its last Load, and of the last
+    operation that reads it.
 
     `computed` says that something other than a Load writes it.
     """
@@ -42,6 +43,7 @@ class Lifetime:
     first: int
     last: int
     last_load: int = -1
+    last_read: int = -1
     computed: bool = False
 
 
@@ -61,6 +63,9 @@ def lifetimes(ops: Sequence[Op]) -> dict[Tile, Lifetime]:
                 life.last = k
         if isinstance(op, Load):
             lives[op.dst].last_load = k
-        elif isinstance(op, Gemm | Alu):
+            continue
+        for tile in reads(op):
+            lives[tile].last_read = k
+        if isinstance(op, Gemm | Alu):
             lives[op.dst].computed = True
     return lives
