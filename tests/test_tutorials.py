@@ -1,4 +1,4 @@
-"""Every Python block of the tutorials is run; what follows `>>>` is compared with what it prints."""
+"""Python blocks of the tutorials are run; what follows `>>>` is compared with what it prints."""
 
 from pathlib import Path
 

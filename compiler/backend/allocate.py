@@ -16,7 +16,8 @@ from covta.hw.params import Config
 __all__ = ["allocate"]
 
 INSTANCES = 4
-"""Instances of a pool that lie side by side, if there is room and the trace says no number: enough for loads to run ahead, and so few that they come to lie in few ways and need few different
+"""Instances of a pool that lie side by side, if there is room and the trace gives no number: enough
+for loads to run ahead, and so few that they come to lie in few ways and need few different
 micro-ops."""
 
 
