@@ -38,12 +38,12 @@ class Merged:
         return "\n".join(lines)
 
 
-def merge_loads(trace: Trace, placement: Placement) -> Merged:
+def merge_loads(trace: Trace, placement: Placement, *, join: bool = True) -> Merged:
     """Drop loads of what is there, and join neighbours among the rest.
 
     Rewrite: loads of one pool that nothing but other loads separates, whose blocks continue each
     other as longer rows or as more rows, become one.
-    Preserves: the order of a pool's loads.
+    Preserves: the order of a pool's loads; without `join`, of all.
     """
     ops: list[Op] = []
     covers: dict[Load, tuple[Tile, ...]] = {}
@@ -51,6 +51,12 @@ def merge_loads(trace: Trace, placement: Placement) -> Merged:
     for loading, run in groupby(kept, key=_by_load_unit):
         if not loading:
             ops += run
+            continue
+        if not join:
+            for op in run:
+                assert isinstance(op, Load)
+                ops.append(op)
+                covers[op] = (op.dst,)
             continue
         pools: dict[str, list[tuple[Load, tuple[Tile, ...]]]] = {}
         for op in run:

@@ -90,7 +90,7 @@ def compile_trace(
     meta : mapping, optional
         Goes into the program's meta.
     reorder : bool
-        If not, operations stay as they are in the trace.
+        If not, operations stay as they are in the trace, each load by itself.
     without : collection of str
         Passes to leave out: stagger, taper.
 
@@ -144,7 +144,7 @@ class _Plan:
 
 def _plan(cfg: Config, trace: Trace, *, reorder: bool) -> _Plan:
     placement = allocate(cfg, trace)
-    merged = merge_loads(trace, placement)
+    merged = merge_loads(trace, placement, join=reorder)
     ordered = Ordered(ops=merged.ops, starts=(0,) * len(merged.ops), cycles=0)
     if reorder:
         resets = alternatives(cfg, merged.ops, placement)
