@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from covta.compiler.backend.ops import Alu, Gemm, Load, Op, Store
-from covta.hw.isa import AluOp, isa
+from covta.hw.isa import INSN_BYTES, AluOp, isa
 from covta.hw.params import Config
 
 __all__ = [
@@ -36,7 +36,10 @@ def beats(cfg: Config, op: Load | Store) -> int:
 
 
 def work_cycles(cfg: Config, op: Op) -> int:
-    """Cycles for which an operation keeps its engine, without latencies; padding takes some too."""
+    """Cycles for which an operation keeps its engine, without latencies.
+
+    Of a load also those of its padding, and the bus's for the instruction itself.
+    """
     if isinstance(op, Gemm):
         return op.cycles
     if isinstance(op, Alu):
@@ -44,5 +47,7 @@ def work_cycles(cfg: Config, op: Op) -> int:
         if op.op == AluOp.MUL:
             each = cfg.mul_cycles
         return each * op.cycles
-    padding = op.elems - op.y_size * op.x_size if isinstance(op, Load) else 0
-    return beats(cfg, op) + padding
+    if isinstance(op, Load):
+        padding = op.elems - op.y_size * op.x_size
+        return beats(cfg, op) + padding + INSN_BYTES // cfg.bus_bytes
+    return beats(cfg, op)

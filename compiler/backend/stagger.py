@@ -27,8 +27,8 @@ __all__ = ["narrow_start", "stagger"]
 FIRST_TURNS = 32
 """Turns of the first pieces' GEMMs: about as long as it takes to load the next weight."""
 
-STAGES = 4
-"""Stages that are loaded piece by piece."""
+EARLY_TILES = 8
+"""Input tiles whose weights are loaded one by one."""
 
 KEEPS_UP = 0.85
 """Cycles of a block's loads for each cycle of its GEMMs, at most: then they run ahead."""
@@ -68,8 +68,10 @@ def stagger(trace: Trace) -> Trace:
     if block is None:
         return trace
     ops: list[Op] = []
-    for k, stage in enumerate(_stages(block)):
-        ops += stage if k >= STAGES else _staggered(stage)
+    early = EARLY_TILES
+    for stage in _stages(block):
+        ops += _staggered(stage, early) if early > 0 else stage
+        early -= len({op.dst for op in stage if isinstance(op, Load) and op.dst.scope == "inp"})
     return dataclasses.replace(
         trace, ops=(*trace.ops[: block.begin], *ops, *trace.ops[block.end :])
     )
@@ -86,11 +88,11 @@ def _stages(block: Block) -> Iterator[list[Op]]:
     yield stage
 
 
-def _staggered(stage: Sequence[Op]) -> list[Op]:
-    """A stage whose loads come when they are needed."""
+def _staggered(stage: Sequence[Op], early: int) -> list[Op]:
+    """A stage whose loads come when they are needed; piece by piece for `early` input tiles."""
     end = 1 + max((k for k, op in enumerate(stage) if isinstance(op, Gemm)), default=-1)
     if end < len(stage):
-        return [*_staggered(stage[:end]), *stage[end:]] if end else list(stage)
+        return [*_staggered(stage[:end], early), *stage[end:]] if end else list(stage)
     loads = [op for op in stage if isinstance(op, Load)]
     gemms = [op for op in stage if isinstance(op, Gemm) and not op.reset]
     others = [op for op in stage if op not in loads and op not in gemms]
@@ -101,8 +103,10 @@ def _staggered(stage: Sequence[Op]) -> list[Op]:
         return list(stage)
     ops: list[Op] = list(others)
     sources = _Sources(loads)
+    known: set[Tile | None] = set()
     for gemm in _pieces(gemms):
-        ops += sources.needed(gemm)
+        known.add(gemm.points[0].src_tile)
+        ops += sources.needed(gemm, whole=len(known) > early)
         ops.append(gemm)
     return [*ops, *sources.left()]
 
@@ -152,8 +156,8 @@ class _Sources:
         self._loads = {op.dst: op for op in loads}
         self._done = dict.fromkeys(self._loads, 0)
 
-    def needed(self, gemm: Gemm) -> Iterator[Load]:
-        """What a GEMM needs and is not there."""
+    def needed(self, gemm: Gemm, *, whole: bool) -> Iterator[Load]:
+        """What a GEMM needs and is not there, or all of the tiles that it needs."""
         src = sum((k.count - 1) * k.src for k in gemm.loops)
         wgt = sum((k.count - 1) * k.wgt for k in gemm.loops)
         ends: dict[Tile, int] = {}
@@ -161,7 +165,7 @@ class _Sources:
             for tile, end in ((p.src_tile, p.src + src), (p.wgt_tile, p.wgt + wgt)):
                 if tile in self._loads:
                     assert tile is not None
-                    ends[tile] = max(ends.get(tile, 0), end + 1)
+                    ends[tile] = tile.elems if whole else max(ends.get(tile, 0), end + 1)
         for tile, end in ends.items():
             yield from self._up_to(tile, end)
 
