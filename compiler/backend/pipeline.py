@@ -128,6 +128,10 @@ def compile_trace(
     report = {
         "seconds": sum(stage.seconds for stage in stages),
         "estimated_cycles": plan.ordered.cycles,
+        "array_cycles": sum(op.cycles for op in plan.ordered.ops if isinstance(op, Gemm)),
+        "instructions": len(program.insn),
+        "loads": sum(isinstance(op, Load) for op in plan.ordered.ops),
+        "dropped_loads": len(plan.placement.dropped),
     }
     return CompiledTrace(program=program, stages=tuple(stages), report=report)
 

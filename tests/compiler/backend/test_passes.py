@@ -1,0 +1,73 @@
+"""What single passes promise."""
+
+import traces
+
+from covta.compiler.backend.allocate import allocate
+from covta.compiler.backend.compress import compress
+from covta.compiler.backend.insns import GemmInsn
+from covta.compiler.backend.merge import merge_loads
+from covta.compiler.backend.ops import Alu, Gemm, Load
+from covta.compiler.backend.pipeline import compile_trace
+from covta.compiler.backend.resets import alternatives
+from covta.hw.isa import AluOp
+from covta.hw.params import load_config
+
+EDGE = load_config("edge")
+CASE = traces.conv(EDGE, size=14, inputs=64, outputs=128, rows=14, co=2, ci=2)
+
+
+def test_sums_of_following_tiles_lie_in_alternate_banks():
+    placement = allocate(EDGE, CASE.trace)
+    sums = [op.dst for op in CASE.trace.ops if isinstance(op, Gemm) and op.reset]
+    assert [placement.banks(tile) for tile in sums] == [1, 2, 1, 2]
+
+
+def test_a_bias_lies_beside_its_sums():
+    placement = allocate(EDGE, CASE.trace)
+    adds = [op for op in CASE.trace.ops if isinstance(op, Alu) and op.imm is None]
+    for op in adds:
+        assert placement.banks(op.dst) == placement.banks(op.points[0].src_tile)
+
+
+def test_what_is_resident_is_not_loaded_again():
+    placement = allocate(EDGE, CASE.trace)
+    inputs = [op for op in placement.dropped if op.dst.scope == "inp"]
+    assert len(inputs) == 3 * 4  # of four tiles of channels, all but the first
+    assert all(placement.base[op.dst] == placement.base[placement.home[op.dst]] for op in inputs)
+
+
+def test_neighbouring_weights_become_one_load():
+    merged = merge_loads(CASE.trace, allocate(EDGE, CASE.trace))
+    weights = [op for op in merged.ops if isinstance(op, Load) and op.dst.scope == "wgt"]
+    assert len(weights) == 4 * 2  # one a tile and stage
+    assert {(op.y_size, op.x_size) for op in weights} == {(2, 18)}
+
+
+def test_one_minimum_zeroes_what_was_clipped_at_zero():
+    placement = allocate(EDGE, CASE.trace)
+    found = alternatives(EDGE, merge_loads(CASE.trace, placement).ops, placement)
+    steps = [[alu.op for alu in alus] for alus in found.values()]
+    assert steps == [[AluOp.MIN, AluOp.MAX]] * 2 + [[AluOp.MIN]] * 2
+
+
+def test_only_the_first_tile_is_zeroed_by_the_array():
+    compiled = compile_trace(EDGE, CASE.trace, without=("stagger", "taper"))
+    (stage,) = (s for s in compiled.stages if s.name == "order")
+    resets = [op for op in stage.result.ops if isinstance(op, Gemm) and op.reset]
+    assert len(resets) == 1
+
+
+def test_two_longest_loops_stay_loops_and_the_rest_becomes_micro_ops():
+    placement = allocate(EDGE, CASE.trace)
+    gemm = next(op for op in CASE.trace.ops if isinstance(op, Gemm) and not op.reset)
+    (insn,) = compress(EDGE, gemm, placement)
+    assert isinstance(insn, GemmInsn)
+    assert (insn.outer.count, insn.inner.count, len(insn.uops)) == (14, 14, 4)
+
+
+def test_every_stage_prints():
+    compiled = compile_trace(EDGE, CASE.trace)
+    names = [stage.name for stage in compiled.stages]
+    assert names == ["trace", "stagger", "taper", "allocate", "merge", "order", "compress", "emit"]
+    assert all(f"---- {name}" in str(compiled) for name in names)
+    assert str(compile_trace(EDGE, CASE.trace)) == str(compiled)
