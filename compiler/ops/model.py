@@ -1,0 +1,81 @@
+"""Cycles of a setting by arithmetic: what the array, the ALU and the bus need, tile by tile.
+
+The machine is four servers in a row (read port, array, ALU, write port) and a tile passes them one
+after the other. Two tiles are on the way through array and ALU at a time, one per bank of the
+accumulator; reading runs ahead as far as buffers allow.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from covta.hw.params import Config
+
+__all__ = ["LATENCY_CYCLES", "Machine", "TileCost", "estimate"]
+
+LATENCY_CYCLES = 32
+"""Of the memory that settings are picked for."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Cycles of transfers on one machine."""
+
+    cfg: Config
+
+    def read(self, size_bytes: float, rows: int) -> float:
+        """Beats of a transfer of `rows` rows, and what else they cost."""
+        burst = self.cfg.bus_bytes * self.cfg.bus.max_burst_beats
+        bursts = max(rows, math.ceil(size_bytes / burst))
+        beats = size_bytes / self.cfg.bus_bytes
+        in_flight = bursts * LATENCY_CYCLES / self.cfg.bus.max_outstanding
+        return max(beats, bursts, in_flight)
+
+    write = lambda self, size_bytes: size_bytes / self.cfg.bus_bytes  # noqa: E731
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileCost:
+    """Cycles that one tile takes of each server.
+
+    Parameters
+    ----------
+    read, array, alu, write : float
+    first : float
+        Of reading before the array can begin.
+    stage : float
+        Of the array, for what is read at a time.
+    """
+
+    read: float
+    first: float
+    array: float
+    alu: float
+    write: float
+    stage: float
+
+
+INSTRUCTION_CYCLES = 14
+"""From one engine's result to the next one's start."""
+
+
+def estimate(machine: Machine, cost: TileCost, tiles: int, elements: int) -> float:
+    """From start to finish.
+
+    Parameters
+    ----------
+    tiles : int
+    elements : int
+        Of the accumulator, in a tile: the first and the last may be cut smaller.
+    """
+    bank = (cost.array + cost.alu + 2 * INSTRUCTION_CYCLES) / 2
+    store = (cost.write + 2 * LATENCY_CYCLES) / 2
+    steady = max(cost.read, cost.array, cost.alu + INSTRUCTION_CYCLES, bank, store, cost.write)
+    if tiles == 1:
+        bank = cost.array + cost.alu
+        steady = max(cost.read, bank)
+    tail_share = min(1.0, 64 / elements) if tiles else 1.0
+    start = 2 * LATENCY_CYCLES + cost.first
+    end = (cost.alu + cost.write) * tail_share + LATENCY_CYCLES + 2 * INSTRUCTION_CYCLES
+    return start + tiles * steady + end

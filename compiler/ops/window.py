@@ -1,0 +1,535 @@
+"""The template behind every operator that sums products over a window of its input.
+
+Images are cut into *super-blocks* of channels that have nothing to do with each other: the groups of
+a grouped convolution, as many of them together as fill whole elements. Within one super-block
+everything is a dense convolution, whose weights hold zeros where a group ends. So a depthwise
+convolution multiplies by diagonal matrices, an average by the unit matrix, and a batch of matrix
+products is one super-block an item.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from covta.compiler import te
+from covta.compiler.intrin import MachineIntrinsics
+from covta.compiler.ops.model import Machine, TileCost, estimate
+from covta.compiler.ops.operator import Operator, Scheduled, require
+from covta.compiler.ops.requantize import Requantize
+from covta.compiler.ops.space import Space
+from covta.compiler.ops.tiles import Box, even, grid, taper
+from covta.compiler.schedule import create_schedule
+from covta.hw.params import Config
+from covta.runtime.layout import tile_activation, tile_bias, untile_activation
+
+__all__ = ["Window", "WindowKnobs", "WindowOperator", "divisors", "pair", "tile_sizes"]
+
+MAX_PAD = 15
+"""Rows or columns that one LOAD pads on a side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WindowKnobs:
+    """How a windowed sum is cut.
+
+    Parameters
+    ----------
+    rows, columns : int
+        Of an output tile.
+    channels : int
+        Output channel blocks of a tile.
+    groups : int
+        Super-blocks of a tile.
+    reduce, kernel_rows, kernel_columns : int
+        Input channel blocks and taps of a stage, whose inputs and weights are loaded together.
+    skip_padding : bool
+        Apply a tap only where it meets the image; else padding is stored and multiplied.
+    channels_first : bool
+        Go through all channel tiles before the next rows; else the other way round.
+    taper : bool
+        Begin and end with small tiles.
+    stages : int
+        Stages of inputs, and of weights, that share their scratchpads; 2 is double buffering, 0 as
+        many as fit.
+    """
+
+    rows: int
+    columns: int
+    channels: int
+    groups: int
+    reduce: int
+    kernel_rows: int
+    kernel_columns: int
+    skip_padding: bool = True
+    channels_first: bool = True
+    taper: bool = True
+    stages: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Window:
+    """Sizes of a windowed sum in the machine's layout.
+
+    Parameters
+    ----------
+    images, groups, inputs, outputs : int
+        Image blocks; super-blocks; input and output channel blocks of each.
+    height, width : int
+        Of the input.
+    kernel, stride, padding, dilation : (int, int)
+        Rows, columns.
+    shared : bool
+        One matrix of weights serves all super-blocks and all taps.
+    """
+
+    images: int
+    groups: int
+    inputs: int
+    outputs: int
+    height: int
+    width: int
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+    dilation: tuple[int, int] = (1, 1)
+    shared: bool = False
+
+    @property
+    def out_shape(self) -> tuple[int, int]:
+        """Rows and columns of the output."""
+        rows, columns = (
+            (n + 2 * p - d * (k - 1) - 1) // s + 1
+            for n, k, s, p, d in zip(
+                (self.height, self.width),
+                self.kernel, self.stride, self.padding, self.dilation,
+                strict=True,
+            )
+        )  # fmt: skip
+        return rows, columns
+
+    @property
+    def taps(self) -> int:
+        """Of the kernel."""
+        return self.kernel[0] * self.kernel[1]
+
+    @property
+    def subsampled(self) -> bool:
+        """True if only every so many rows are ever needed: they alone are loaded."""
+        return self.kernel[0] == 1 and self.padding[0] == 0 and self.stride[0] > 1
+
+    @property
+    def products(self) -> int:
+        """Micro-ops, those with padding among them."""
+        oh, ow = self.out_shape
+        return self.images * self.groups * self.inputs * self.outputs * oh * ow * self.taps
+
+    def pads_in_frame(self) -> bool:
+        """True if a LOAD can pad: few rows and columns, and never nothing else."""
+        sizes = (self.height, self.width)
+        return all(
+            p <= MAX_PAD and (k - 1) * d >= p and (o - 1) * s - p <= n - 1
+            for p, k, d, o, s, n in zip(
+                self.padding, self.kernel, self.dilation, self.out_shape, self.stride, sizes,
+                strict=True,
+            )
+        )  # fmt: skip
+
+    def extent(self, knobs: WindowKnobs) -> tuple[int, int]:
+        """Rows and columns in inp that one stage of an output tile needs."""
+        extents = []
+        sizes = (self.height, self.width)
+        tile = (knobs.rows, knobs.columns)
+        part = (knobs.kernel_rows, knobs.kernel_columns)
+        for d in range(2):
+            stride = 1 if d == 0 and self.subsampled else self.stride[d]
+            need = (tile[d] - 1) * stride + (part[d] - 1) * self.dilation[d] + 1
+            extents.append(min(need, sizes[d]) if knobs.skip_padding else need)
+        return extents[0], extents[1]
+
+
+class WindowOperator(Operator):
+    """An operator that is a `Window` and a requantisation.
+
+    Subclasses give `window` and `weights`, their natural inputs and reference.
+    """
+
+    requantize: Requantize
+
+    @abstractmethod
+    def window(self, cfg: Config) -> Window:
+        """Sizes on a machine."""
+
+    @property
+    @abstractmethod
+    def out_channels_total(self) -> int:
+        """Natural output channels."""
+
+    @property
+    @abstractmethod
+    def images_total(self) -> int:
+        """Natural images."""
+
+    # ---- knobs -----------------------------------------------------------------------------
+    def need(self, cfg: Config, knobs: WindowKnobs) -> dict[str, int]:
+        """Elements of each scratchpad that one tile or stage takes."""
+        w = self.window(cfg)
+        rows, columns = w.extent(knobs)
+        vectors = len(self.requantize.inputs(1))
+        taps = 1 if w.shared else knobs.kernel_rows * knobs.kernel_columns * knobs.groups
+        return {
+            "inp": knobs.groups * knobs.reduce * rows * columns,
+            "wgt": knobs.reduce * knobs.channels * taps,
+            "acc": knobs.groups * knobs.channels * (knobs.rows * knobs.columns + vectors),
+        }
+
+    def legal(self, cfg: Config, knobs: WindowKnobs) -> bool:
+        """True if everything fits its scratchpad."""
+        need = self.need(cfg, knobs)
+        whole = (knobs.kernel_rows, knobs.kernel_columns) == self.window(cfg).kernel
+        return (
+            need["inp"] * max(1, knobs.stages) <= cfg.inp_depth
+            and need["wgt"] * max(1, knobs.stages) <= cfg.wgt_depth
+            and need["acc"] <= cfg.acc_depth // 2
+            and (knobs.skip_padding or (whole and self.window(cfg).pads_in_frame()))
+        )
+
+    def space(self, cfg: Config) -> Space:
+        """See `WindowKnobs`."""
+        w = self.window(cfg)
+        oh, ow = w.out_shape
+        return Space(
+            WindowKnobs,
+            {
+                "rows": tile_sizes(oh),
+                "columns": tile_sizes(ow),
+                "channels": tile_sizes(w.outputs),
+                "groups": tile_sizes(w.groups),
+                "reduce": divisors(w.inputs),
+                "kernel_rows": tile_sizes(w.kernel[0]),
+                "kernel_columns": tile_sizes(w.kernel[1]),
+                "skip_padding": (True, False) if max(w.padding) else (True,),
+                "channels_first": (True, False),
+                "taper": (True, False),
+                "stages": (0, 1, 2, 4),
+            },
+            lambda knobs: self.legal(cfg, knobs),
+        )
+
+    def candidates(self, cfg: Config) -> Iterator[WindowKnobs]:
+        """Settings worth estimating; not all are legal."""
+        w = self.window(cfg)
+        oh, ow = w.out_shape
+        kh, kw = w.kernel
+        least = WindowKnobs(
+            rows=1, columns=1, channels=1, groups=1, reduce=1,
+            kernel_rows=1, kernel_columns=1,
+        )  # fmt: skip
+        kernels = [(kh, kw), (1, kw), (1, 1)]
+        if w.products > 1 and not self.legal(
+            cfg, replace(least, kernel_rows=kh, kernel_columns=kw, stages=2)
+        ):
+            kernels += [(1, k) for k in tile_sizes(kw)] + [(k, kw) for k in tile_sizes(kh)]
+        columns = dict.fromkeys([ow, *(even(ow, max(1, ow // k)) for k in (2, 4, 8))])
+        rows = dict.fromkeys(
+            even(oh, r) for r in (1, 2, 3, 4, 6, 8, 10, 14, 20, 28, 56, 112) if r < 2 * oh
+        )
+        seen = 0
+        for kr, kc in dict.fromkeys(kernels):
+            found = False
+            for c in columns:
+                for r in rows:
+                    for q in dict.fromkeys(even(w.outputs, q) for q in (1, 2, 4, 8, 16, 32)):
+                        for g in dict.fromkeys(even(w.groups, g) for g in (1, 2, 4, 8)):
+                            for ci in [d for d in (1, 2, 4) if w.inputs % d == 0]:
+                                knobs = replace(
+                                    least, rows=r, columns=c, channels=q, groups=g, reduce=ci,
+                                    kernel_rows=kr, kernel_columns=kc,
+                                )  # fmt: skip
+                                need = self.need(cfg, knobs)
+                                if not self.legal(cfg, knobs):
+                                    continue
+                                found = True
+                                seen += 1
+                                twice = 2 * need["inp"] <= cfg.inp_depth
+                                if twice and 2 * need["wgt"] <= cfg.wgt_depth:
+                                    yield knobs
+                if found and c * max(rows) < 32:
+                    break
+            if found:
+                return
+        for kr in tile_sizes(kh):
+            for kc in tile_sizes(kw):
+                for c in tile_sizes(ow):
+                    knobs = replace(least, columns=c, kernel_rows=kr, kernel_columns=kc)
+                    if self.legal(cfg, knobs):
+                        yield knobs
+
+    def default(self, cfg: Config) -> WindowKnobs:
+        """The setting with the least estimate among some."""
+        w = self.window(cfg)
+        machine = Machine(cfg)
+        best: tuple[float, WindowKnobs] | None = None
+        for knobs in self.candidates(cfg):
+            cycles = self.estimate(machine, w, knobs)
+            if best is None or cycles < best[0]:
+                best = cycles, knobs
+        if best is None:
+            least = WindowKnobs(
+                rows=1, columns=1, channels=1, groups=1, reduce=1, kernel_rows=1, kernel_columns=1
+            )
+            require(
+                self.legal(cfg, least),
+                f"{self.name}: one output needs {self.need(cfg, least)} elements of the"
+                f" scratchpads, {cfg.name} has inp {cfg.inp_depth}, wgt {cfg.wgt_depth}, half of"
+                f" acc {cfg.acc_depth // 2}",
+            )
+            return least
+        return best[1]
+
+    def estimate(self, machine: Machine, w: Window, knobs: WindowKnobs) -> float:
+        """Cycles of a setting."""
+        cfg = machine.cfg
+        oh, ow = w.out_shape
+        rows, columns = w.extent(knobs)
+        pixels = knobs.rows * knobs.columns
+        outputs = pixels * knobs.channels * knobs.groups
+        parts = w.inputs // knobs.reduce * math.ceil(w.kernel[0] / knobs.kernel_rows)
+        parts *= math.ceil(w.kernel[1] / knobs.kernel_columns)
+        stage_inp = knobs.groups * knobs.reduce * rows * columns
+        stage_wgt = self.need(cfg, knobs)["wgt"]
+        tiles = (
+            w.images * math.ceil(w.groups / knobs.groups) * math.ceil(w.outputs / knobs.channels)
+            * math.ceil(oh / knobs.rows) * math.ceil(ow / knobs.columns)
+        )  # fmt: skip
+        spatial = math.ceil(oh / knobs.rows) * math.ceil(ow / knobs.columns)
+        across = math.ceil(w.outputs / knobs.channels)
+        inp_tiles, wgt_tiles = 1.0, 1.0
+        if knobs.channels_first and 2 * parts * stage_inp <= cfg.inp_depth:
+            inp_tiles = 1 / across
+        if parts * stage_wgt * across <= cfg.wgt_depth:
+            wgt_tiles = 1 / spatial
+        if w.shared:
+            wgt_tiles = 0.0
+        elif spatial == 1:
+            wgt_tiles = 1.0
+        inp = machine.read(stage_inp * cfg.inp_elem_bytes, knobs.groups * knobs.reduce * rows)
+        wgt = machine.read(stage_wgt * cfg.wgt_elem_bytes, 1)
+        reset = outputs
+        cost = TileCost(
+            read=parts * (inp * inp_tiles + wgt * wgt_tiles),
+            first=inp + wgt,
+            array=outputs * w.inputs * w.taps + reset + 2 * parts,
+            alu=outputs * requantize_cycles(cfg, self.requantize) + 4,
+            write=machine.write(outputs * cfg.out_elem_bytes),
+            stage=(outputs * w.inputs * w.taps) / parts,
+        )
+        return estimate(machine, cost, tiles, outputs)
+
+    # ---- computation -----------------------------------------------------------------------
+    def boxes(self, cfg: Config, knobs: WindowKnobs) -> list[Box]:
+        """Output tiles as (images, super-blocks, channels, rows, columns), in order of work."""
+        w = self.window(cfg)
+        oh, ow = w.out_shape
+        shape = (w.images, w.groups, oh, ow, w.outputs)
+        tile = (1, knobs.groups, knobs.rows, knobs.columns, knobs.channels)
+        boxes = [(b[0], b[1], b[4], b[2], b[3]) for b in grid(shape, tile)]
+        if not knobs.channels_first:
+            boxes.sort(key=lambda b: tuple(r[0] for r in b))
+        if knobs.taper:
+            last = boxes.pop()
+            boxes += taper(
+                last, (1, 3, 4), lambda b: math.prod(r[1] for r in b) <= max(64, b[4][1])
+            )
+        return boxes
+
+    def schedule(self, cfg: Config, knobs: WindowKnobs) -> Scheduled:
+        """Expression and schedule in the machine's layout."""
+        require(
+            self.legal(cfg, knobs),
+            f"{self.name}: {knobs} needs {self.need(cfg, knobs)} elements,"
+            f" {cfg.name} has inp {cfg.inp_depth}, wgt {cfg.wgt_depth}, half of acc"
+            f" {cfg.acc_depth // 2}",
+        )
+        z = self.window(cfg)
+        machine = MachineIntrinsics(cfg)
+        (kh, kw), (sy, sx), (py, px), (dy, dx) = z.kernel, z.stride, z.padding, z.dilation
+        b, bi, bo = cfg.batch, cfg.block_in, cfg.block_out
+        x = te.placeholder((z.images, z.groups, z.inputs, z.height, z.width, b, bi), "int8", "x")
+        shape = (
+            (1, z.outputs, z.inputs, 1, 1) if z.shared else (z.groups, z.outputs, z.inputs, kh, kw)
+        )
+        w = te.placeholder((*shape, bo, bi), "int8", "w")
+        vectors = {
+            name: te.placeholder((z.groups, z.outputs, b, bo), "int32", name=name)
+            for name in self.requantize.inputs(1)
+        }
+        source, step = x, sy
+        if z.subsampled:
+            source = te.compute(
+                (z.images, z.groups, z.inputs, z.out_shape[0], z.width, b, bi),
+                lambda n, g, c, y, x_, r, i: x[n, g, c, y * sy, x_, r, i],
+                name="x.rows",
+            )
+            step = 1
+        padded = source
+        if py or px:
+            padded = te.pad(source, (0, 0, 0, py, px, 0, 0), name="x.pad")
+        rc, ry, rx, ri = (
+            te.reduce_axis((0, k), name=t)
+            for k, t in ((z.inputs, "ci"), (kh, "ky"), (kw, "kx"), (bi, "i"))
+        )
+        zero = te.const(0)
+
+        def product(n, g, c, y, x_, r, o):
+            at = (zero, c, rc, zero, zero) if z.shared else (g, c, rc, ry, rx)
+            return te.sum(
+                padded[n, g, rc, y * step + ry * dy, x_ * sx + rx * dx, r, ri].astype("int32")
+                * w[(*at, o, ri)].astype("int32"),
+                axis=[rc, ry, rx, ri],
+            )
+
+        sums = te.compute((z.images, z.groups, z.outputs, *z.out_shape, b, bo), product, "sums")
+
+        def epilogue(n, g, c, y, x_, r, o):
+            bias, multiplier = (
+                vectors[name][g, c, r, o] if name in vectors else None
+                for name in ("bias", "multiplier")
+            )
+            return self.requantize.expression(sums[n, g, c, y, x_, r, o], bias, multiplier)
+
+        result = te.compute(sums.shape, epilogue, "requantized")
+        y = te.compute(sums.shape, lambda *i: result[i].astype("int8"), name="y")
+
+        s = create_schedule(y)
+        tile, *inner = s[y].partition(s[y].axes[:5], self.boxes(cfg, knobs))
+        s[y].pragma(inner[0], "dma_copy")
+        for tensor in (sums, result):
+            s[tensor].set_scope("acc")
+            s[tensor].compute_at(s[y], tile)
+        s[sums].double_buffer()
+        s[result].pragma(s[result].axes[0], "alu")
+        for vector in vectors.values():
+            cached = s.cache_read(vector, "acc", [result])
+            s[cached].compute_at(s[y], tile)
+            s[cached].pragma(s[cached].axes[0], "dma_copy")
+
+        # the stages of a tile: some input channels and taps each
+        reduces = s[sums].reduce_axes
+        stage_c, part_c = s[sums].split(reduces[0], knobs.reduce)
+        stage_y, part_y = s[sums].split(reduces[1], knobs.kernel_rows)
+        stage_x, part_x = s[sums].split(reduces[2], knobs.kernel_columns)
+        axes = s[sums].axes
+        s[sums].reorder(
+            axes[0], stage_c, stage_y, stage_x, part_y, part_x, axes[1], part_c, *axes[2:],
+            reduces[3],
+        )  # fmt: skip
+        s[sums].tensorize(axes[5], machine.gemm)
+        if z.subsampled:
+            near = source
+            s[near].set_scope("inp")
+            if padded is not source:
+                s[padded].compute_inline()
+        elif padded is source:
+            near = s.cache_read(x, "inp", [sums])
+        elif knobs.skip_padding:
+            s[padded].compute_inline()
+            near = s.cache_read(x, "inp", [padded])
+        else:
+            near = padded
+            s[near].set_scope("inp")
+        far = s.cache_read(w, "wgt", [sums])
+        for tensor in (near, far):
+            s[tensor].compute_at(s[sums], stage_x)
+            s[tensor].pragma(s[tensor].axes[3], "dma_copy")
+            if knobs.stages:
+                s[tensor].double_buffer(knobs.stages)
+        return Scheduled(schedule=s, args=(x, w, *vectors.values(), y))
+
+    # ---- data ------------------------------------------------------------------------------
+    @abstractmethod
+    def pack_weights(self, cfg: Config, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """``(groups, outputs, inputs, KH, KW, block_out, block_in)``, or ones where shared."""
+
+    def pack_data(self, cfg: Config, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """``(images, groups, inputs, H, W, batch, block_in)``."""
+        z = self.window(cfg)
+        x = tile_activation(arrays["x"], cfg.batch, cfg.block_in)
+        x = _fill(x, 1, z.groups * z.inputs)
+        return x.reshape(x.shape[0], z.groups, z.inputs, *x.shape[2:])
+
+    def pack(self, cfg: Config, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Tiled inputs."""
+        z = self.window(cfg)
+        packed = {"x": self.pack_data(cfg, arrays), "w": self.pack_weights(cfg, arrays)}
+        for name in self.requantize.inputs(1):
+            vector = arrays[name]
+            if name == "bias":
+                vector = self.requantize.packed_bias(vector)
+            tiled = _fill(tile_bias(vector, cfg.batch, cfg.block_out), 0, z.groups * z.outputs)
+            packed[name] = tiled.reshape(z.groups, z.outputs, *tiled.shape[1:])
+        return packed
+
+    def pack_output(self, cfg: Config, result: np.ndarray) -> np.ndarray:
+        """Tiled output; lanes beyond the channels are what zero sums become.
+
+        Images beyond the natural ones are what zero images become where there is no bias.
+        """
+        z = self.window(cfg)
+        channels = z.groups * z.outputs * cfg.block_out
+        full = np.zeros((z.images * cfg.batch, channels, *result.shape[2:]), np.int8)
+        zeros = np.zeros((1, channels, 1, 1), np.int32)
+        vectors = {name: np.zeros(channels, np.int32) for name in self.requantize.inputs(1)}
+        full[...] = self.requantize.reference(zeros, vectors)
+        full[: result.shape[0], : result.shape[1]] = result
+        tiled = tile_activation(full, cfg.batch, cfg.block_out)
+        return tiled.reshape(z.images, z.groups, z.outputs, *tiled.shape[2:])
+
+    def unpack(self, cfg: Config, result: np.ndarray) -> np.ndarray:
+        """``(N, O, OH, OW)`` int8."""
+        tiled = result.reshape(result.shape[0], -1, *result.shape[3:])
+        return untile_activation(tiled, self.images_total, self.out_channels_total)
+
+
+def requantize_cycles(cfg: Config, how: Requantize) -> int:
+    """Of the ALU, for one element."""
+    cycles = 2 if how.bias else 0
+    cycles += 1 if how.pre_shift else 0
+    if how.per_channel:
+        cycles += max(2, cfg.mul_cycles)
+    elif how.multiplier is not None:
+        cycles += cfg.mul_cycles
+    if how.shift:
+        cycles += 1 + (how.rounding and not how.folds_rounding)
+    return cycles + 2
+
+
+def _fill(a: np.ndarray, axis: int, size: int) -> np.ndarray:
+    widths = [(0, size - a.shape[axis] if d == axis else 0) for d in range(a.ndim)]
+    return np.pad(a, widths)
+
+
+def pair(owner: str, name: str, value: Any, low: int) -> tuple[int, int]:
+    """One or two integers as (rows, columns)."""
+    both = (value, value) if isinstance(value, int) else tuple(value)
+    require(
+        len(both) == 2 and all(isinstance(v, int) for v in both),
+        f"{owner}.{name} must be one or two integers, got {value!r}",
+    )
+    require(min(both) >= low, f"{owner}.{name} must be at least {low}, got {both}")
+    return both
+
+
+def tile_sizes(n: int) -> list[int]:
+    """Sizes of tiles of `n`, all of them as equal as can be."""
+    return sorted({even(n, k) for k in range(1, n + 1)})
+
+
+def divisors(n: int) -> Sequence[int]:
+    """Of `n`, in order."""
+    return [k for k in range(1, n + 1) if n % k == 0]
