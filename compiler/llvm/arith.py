@@ -5,7 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from covta.compiler.llvm.emitter import Emitter, type_name
-from covta.compiler.llvm.types import BOOL, I32
+from covta.compiler.llvm.types import I32
 
 __all__ = ["binary", "cast", "lookalike"]
 
@@ -216,8 +216,4 @@ def not_(e: Emitter, condition: ir.Value) -> ir.Value:
 
 def both(e: Emitter, a: ir.Value | None, b: ir.Value) -> ir.Value:
     """Conditions together; None is always true."""
-    if a is None:
-        return b
-    a, b = e.together(a, b)
-    assert a.type == b.type or BOOL
-    return e.builder.and_(a, b)
+    return b if a is None else e.builder.and_(*e.together(a, b))

@@ -99,7 +99,7 @@ def emit_loop(e: Emitter, loop: For) -> bool:
 
 def _lane_stride(e: Emitter, f: Factor, q: Var) -> int | None:
     """Bytes from lane to lane, None if the four are not adjacent."""
-    found = memory.access(e, f.read.tensor, f.read.indices)
+    found = memory.access(e, f.read.tensor, f.read.indices)  # type: ignore[arg-type]
     others = [t for t in found.form.terms if t is not q]
     if found.form.coefficient(q) != 1 or any(mentions(t, q) for t in others):
         return None
@@ -110,8 +110,8 @@ def _bytes(e: Emitter, f: Factor) -> ir.Value:
     """Four bytes a lane, lane after lane."""
     lanes = e.lanes
     assert lanes is not None
-    found = memory.access(e, f.read.tensor, f.read.indices)
-    pointer = memory.address(e, f.read.tensor, found.form)
+    found = memory.access(e, f.read.tensor, f.read.indices)  # type: ignore[arg-type]
+    pointer = memory.address(e, f.read.tensor, found.form)  # type: ignore[arg-type]
     kind = ir.VectorType(BYTE, GROUP * lanes.count)
     if found.stride == GROUP:
         result = e.builder.load(pointer, align=1, typ=kind)

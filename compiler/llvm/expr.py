@@ -60,7 +60,7 @@ def value(e: Emitter, expr: Expr) -> ir.Value:
         case Var():
             return _narrow(e, _variable(e, expr))
         case Read(buffer, indices):
-            return memory.load(e, buffer, indices)
+            return memory.load(e, buffer, indices)  # type: ignore[arg-type]
         case Cast(a, dtype):
             return cast(e, value(e, a), a.dtype, dtype)
         case Select(c, a, b):

@@ -61,7 +61,7 @@ def independent(loop: For) -> bool:
                 if isinstance(x, Reduce):
                     return False
                 if isinstance(x, Read):
-                    accesses.setdefault(x.tensor, []).append(tuple(x.indices))
+                    accesses.setdefault(x.tensor, []).append(tuple(x.indices))  # type: ignore[arg-type]
     return all(
         _cut(buffer, accesses[buffer], loop.var, inner)
         or _only_combined(writes, accesses[buffer], loop.var)

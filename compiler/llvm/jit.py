@@ -90,7 +90,7 @@ class CompiledFunction:
                 for other in (*arrays[:k], *arrays[k + 1 :]):
                     if isinstance(other, np.ndarray) and np.may_share_memory(a, other):
                         raise ValueError(f"{name}: {p} is written and must not overlap another")
-        pointers = [a.ctypes.data for a in arrays]
+        pointers: list[int | None] = [a.ctypes.data for a in arrays]
         held = nullcontext()
         if self.takes_pool:
             pool = thread_pool(self._threads) if self._threads > 1 else None
