@@ -15,6 +15,7 @@ from covta.compiler.lower.driver import lower_stages
 from covta.compiler.lower.unroll import unroll
 from covta.compiler.schedule.schedule import Schedule
 from covta.compiler.te.tensor import Tensor
+from covta.compiler.verify import verify_program
 from covta.hw.params import Config
 from covta.runtime.device import RunResult
 from covta.runtime.program import Program
@@ -71,6 +72,7 @@ def build(
     meta: Mapping[str, Any] | None = None,
     reorder: bool = True,
     without: Collection[str] = (),
+    check: bool = True,
 ) -> Built:
     """Compile a schedule for the machine.
 
@@ -87,11 +89,15 @@ def build(
         The right output; devices compare.
     reorder, without
         See `covta.compiler.backend.pipeline.compile_trace`.
+    check : bool
+        Prove the program free of faults and races before it is handed out.
 
     Raises
     ------
     ScheduleError, AllocationError, BuildError
         If the schedule leaves something to the machine that it cannot do, or that does not fit.
+    VerifyError
+        If the program is not right: a mistake of the compiler.
     """
     functions = lower_stages(schedule, args, name)
     trace = unroll(cfg, list(functions.values())[-1])
@@ -100,6 +106,8 @@ def build(
         cfg, trace, values=values, expect=None if expect is None else {output.name: expect},
         meta=meta, reorder=reorder, without=without,
     )  # fmt: skip
+    if check:
+        verify_program(backend.program, ranges=False).raise_for_errors()
     return Built(
         expression=te.describe(output), functions=functions, backend=backend, output=output
     )

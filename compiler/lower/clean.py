@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from covta.compiler.ir.affine import simplify
 from covta.compiler.ir.stmt import For, Function, Stmt, map_exprs, map_stmts, substitute_stmt
-from covta.compiler.te.expr import Const, Expr, Read, walk
+from covta.compiler.te.expr import Const, Expr, Read, transform, walk
 
 __all__ = ["clean"]
 
@@ -18,7 +18,14 @@ def clean(function: Function) -> Function:
     """
 
     def index(e: Expr) -> Expr:
-        return simplify(e) if e.dtype in ("int32", "bool") and _pure(e) else e
+        if e.dtype in ("int32", "bool") and _pure(e):
+            return simplify(e)
+        return transform(e, positions)
+
+    def positions(e: Expr) -> Expr | None:
+        if isinstance(e, Read) and all(map(_pure, e.indices)):
+            return Read(e.tensor, tuple(map(simplify, e.indices)))
+        return None
 
     def rule(stmt: Stmt) -> Stmt | None:
         if (

@@ -17,8 +17,8 @@ __all__ = ["PASSES", "lower", "lower_stages"]
 
 PASSES: dict[str, Callable[[Function], Function]] = {
     "tighten": tighten,
-    "clean": clean,
     "virtual threads": inject_virtual_threads,
+    "clean": clean,
 }
 """What is done to the loop nest, in order."""
 

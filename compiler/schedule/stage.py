@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PRAGMAS", "ScheduleError", "Stage"]
 
-PRAGMAS = ("alu", "dma_copy", "unroll_points")
+PRAGMAS = ("alu", "dma_copy")
 """What `Stage.pragma` knows: instructions of the ALU for an elementwise body, one DMA transfer."""
 
 
