@@ -89,11 +89,25 @@ def emit_loop(e: Emitter, loop: For) -> bool:
     else:
         a, b = b, a
     # Now b is signed; a is unsigned, or the one that needs fewer registers if both are signed.
+    pieces = PIECE_LANES.get(e.target.dot, 0)
+    fast = pieces > 0 and lanes.count % pieces == 0 and (a.signed or e.target.dot != "sdot")
+    both = fast and a.signed and e.target.dot != "sdot"
+    if both:
+        # x86 takes one side unsigned: (a + 128) b - 128 b.
+        a = Factor(a.read, signed=False, flip=True)
     e.variables[loop.var] = index(e, loop.begin)
     left, right = _bytes(e, a), _bytes(e, b)
     del e.variables[loop.var]
-    before = memory.load(e, s.buffer, s.indices)
-    memory.store(e, s.buffer, s.indices, _sum(e, before, left, right, a))
+    total = memory.load(e, s.buffer, s.indices)
+    if fast:
+        total = _by_instruction(e, total, left, right)
+        if both:
+            moved = e.constant(-128, right.type)
+            zero = e.constant(0, total.type)
+            total = e.builder.sub(total, _by_instruction(e, zero, moved, right))
+    else:
+        total = e.builder.add(total, _by_pairs(e, left, right, a))
+    memory.store(e, s.buffer, s.indices, total)
     return True
 
 
@@ -117,7 +131,10 @@ def _bytes(e: Emitter, f: Factor) -> ir.Value:
         result = e.builder.load(pointer, align=1, typ=kind)
     elif found.stride == 0:
         word = e.builder.load(pointer, align=1, typ=I32)
-        result = e.builder.bitcast(e.splat(word, lanes.count), kind)
+        if f.flip:
+            # Once it is spread over lanes, LLVM 22 never gets done with this `xor` on x86.
+            word = e.builder.xor(word, I32(-0x7F7F7F80))
+        return e.builder.bitcast(e.splat(word, lanes.count), kind)
     else:
         assert found.stride is not None
         words: ir.Value = ir.Constant(ir.VectorType(I32, lanes.count), ir.Undefined)
@@ -129,19 +146,15 @@ def _bytes(e: Emitter, f: Factor) -> ir.Value:
     return e.builder.xor(result, e.constant(-128, kind)) if f.flip else result
 
 
-def _sum(e: Emitter, acc: ir.Value, a: ir.Value, b: ir.Value, left: Factor) -> ir.Value:
-    """`acc` and four products a lane, by the best instruction that there is."""
-    count, piece = acc.type.count, PIECE_LANES.get(e.target.dot, 0)
-    right_kind = left.signed if e.target.dot == "sdot" else True
-    if not piece or count % piece or not right_kind:
-        return e.builder.add(acc, _by_pairs(e, a, b, left))
-    parts = []
-    for k in range(count // piece):
+def _by_instruction(e: Emitter, acc: ir.Value, a: ir.Value, b: ir.Value) -> ir.Value:
+    """`acc` and four products a lane, a register at a time."""
+    piece, parts = PIECE_LANES[e.target.dot], []
+    for k in range(acc.type.count // piece):
         x, y, z = (
             _part(e, v, k * piece * n, piece * n) for v, n in ((acc, 1), (a, GROUP), (b, GROUP))
         )
-        parts.append(_instruction(e, x, y, z, left))
-    return parts[0] if len(parts) == 1 else _join(e, parts)
+        parts.append(e.intrinsic(_name(e), x.type, [x, y, z]))
+    return _join(e, parts)
 
 
 def _part(e: Emitter, vector: ir.Value, begin: int, count: int) -> ir.Value:
@@ -161,17 +174,10 @@ def _join(e: Emitter, parts: list[ir.Value]) -> ir.Value:
     return result
 
 
-def _instruction(e: Emitter, acc: ir.Value, a: ir.Value, b: ir.Value, left: Factor) -> ir.Value:
+def _name(e: Emitter) -> str:
     if e.target.dot == "sdot":
-        return e.intrinsic("llvm.aarch64.neon.sdot.v4i32.v16i8", acc.type, [acc, a, b])
-    name = f"llvm.x86.avx512.vpdpbusd.{e.target.dot.removeprefix('vnni')}"
-    if not left.signed:
-        return e.intrinsic(name, acc.type, [acc, a, b])
-    # The instruction takes one side unsigned: (a + 128) b - 128 b.
-    moved = e.constant(-128, a.type)
-    more = e.intrinsic(name, acc.type, [e.constant(0, acc.type), moved, b])
-    total = e.intrinsic(name, acc.type, [acc, e.builder.xor(a, moved), b])
-    return e.builder.sub(total, more)
+        return "llvm.aarch64.neon.sdot.v4i32.v16i8"
+    return f"llvm.x86.avx512.vpdpbusd.{e.target.dot.removeprefix('vnni')}"
 
 
 def _by_pairs(e: Emitter, a: ir.Value, b: ir.Value, left: Factor) -> ir.Value:
