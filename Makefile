@@ -8,7 +8,7 @@ N ?= 200
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fuzz synth bench formal cocotb clean
+.PHONY: help demo test lint fuzz synth bench bench-cpu cross formal cocotb clean
 
 help:
 	@echo 'make demo      a photo through a trained layer, on every device'
@@ -17,6 +17,9 @@ help:
 	@echo 'make fuzz N=n  n random programs on every device, bytes and cycles compared'
 	@echo 'make synth     FPGA resources, beside those of the public RTL'
 	@echo 'make bench     cycles of ResNet-18 layers'
+	@echo 'make bench-cpu host code beside NumPy and onnxruntime'
+	@echo 'make cross     objects for Arm under emulation (needs Debian: gcc-aarch64-linux-gnu'
+	@echo '               gcc-arm-linux-gnueabihf qemu-user)'
 	@echo 'make formal    proofs of the small blocks'
 	@echo 'make cocotb    the regressions that drive the RTL from Python'
 
@@ -41,6 +44,10 @@ $(VENV)/.formal: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[formal]'
 	touch $@
 
+$(VENV)/.bench: $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
+
 demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
@@ -60,6 +67,12 @@ synth: $(VENV)/.synth
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/resnet_layers.py
+
+bench-cpu: $(VENV)/.bench
+	$(BIN)/python benchmarks/cpu_backend.py
+
+cross: $(STAMP)
+	$(BIN)/python -m pytest -m cross
 
 formal: $(VENV)/.formal
 	$(BIN)/python -m pytest -m formal
