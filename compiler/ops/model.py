@@ -32,7 +32,13 @@ class Machine:
         in_flight = bursts * LATENCY_CYCLES / self.cfg.bus.max_outstanding
         return max(beats, bursts, in_flight)
 
-    write = lambda self, size_bytes: size_bytes / self.cfg.bus_bytes  # noqa: E731
+    def write(self, size_bytes: float) -> float:
+        """Beats of a transfer."""
+        return size_bytes / self.cfg.bus_bytes
+
+    def fetch(self, instructions: int) -> float:
+        """Beats of instructions, and of about as many micro-ops."""
+        return 20 * instructions / self.cfg.bus_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,16 +50,16 @@ class TileCost:
     read, array, alu, write : float
     first : float
         Of reading before the array can begin.
-    stage : float
-        Of the array, for what is read at a time.
+    reset : float
+        Of setting sums to zero, which array and ALU can do.
     """
 
     read: float
     first: float
     array: float
+    reset: float
     alu: float
     write: float
-    stage: float
 
 
 INSTRUCTION_CYCLES = 14
@@ -69,13 +75,13 @@ def estimate(machine: Machine, cost: TileCost, tiles: int, elements: int) -> flo
     elements : int
         Of the accumulator, in a tile: the first and the last may be cut smaller.
     """
-    bank = (cost.array + cost.alu + 2 * INSTRUCTION_CYCLES) / 2
-    store = (cost.write + 2 * LATENCY_CYCLES) / 2
-    steady = max(cost.read, cost.array, cost.alu + INSTRUCTION_CYCLES, bank, store, cost.write)
+    busy = max(cost.array, cost.alu, (cost.array + cost.alu + cost.reset) / 2)
     if tiles == 1:
-        bank = cost.array + cost.alu
-        steady = max(cost.read, bank)
-    tail_share = min(1.0, 64 / elements) if tiles else 1.0
+        busy = cost.array + cost.alu + cost.reset
+    hold = busy + (INSTRUCTION_CYCLES + (cost.write + 2 * LATENCY_CYCLES) / 2 if tiles > 1 else 0)
+    bank = (cost.array + cost.alu + cost.reset + cost.write + 2 * LATENCY_CYCLES) / 2
+    steady = max(cost.read, busy, min(bank, hold), cost.write)
+    share = min(1.0, 64 / elements)
     start = 2 * LATENCY_CYCLES + cost.first
-    end = (cost.alu + cost.write) * tail_share + LATENCY_CYCLES + 2 * INSTRUCTION_CYCLES
+    end = (cost.alu + cost.write) * share + LATENCY_CYCLES + 2 * INSTRUCTION_CYCLES
     return start + tiles * steady + end

@@ -1,7 +1,7 @@
 """The template behind every operator that sums products over a window of its input.
 
-Images are cut into *super-blocks* of channels that have nothing to do with each other: the groups of
-a grouped convolution, as many of them together as fill whole elements. Within one super-block
+Images are cut into *super-blocks* of channels that have nothing to do with each other: the groups
+of a grouped convolution, as many of them together as fill whole elements. Within one super-block
 everything is a dense convolution, whose weights hold zeros where a group ends. So a depthwise
 convolution multiplies by diagonal matrices, an average by the unit matrix, and a batch of matrix
 products is one super-block an item.
@@ -124,6 +124,20 @@ class Window:
         return self.kernel[0] == 1 and self.padding[0] == 0 and self.stride[0] > 1
 
     @property
+    def inside(self) -> float:
+        """Share of products that are not with padding."""
+        share = 1.0
+        for n, o, k, s, p, d in zip(
+            (self.height, self.width), self.out_shape,
+            self.kernel, self.stride, self.padding, self.dilation,
+            strict=True,
+        ):  # fmt: skip
+            if p:
+                at = np.arange(o)[:, None] * s + np.arange(k) * d - p
+                share *= float(((at >= 0) & (at < n)).mean())
+        return share
+
+    @property
     def products(self) -> int:
         """Micro-ops, those with padding among them."""
         oh, ow = self.out_shape
@@ -239,7 +253,6 @@ class WindowOperator(Operator):
         rows = dict.fromkeys(
             even(oh, r) for r in (1, 2, 3, 4, 6, 8, 10, 14, 20, 28, 56, 112) if r < 2 * oh
         )
-        seen = 0
         for kr, kc in dict.fromkeys(kernels):
             found = False
             for c in columns:
@@ -254,10 +267,9 @@ class WindowOperator(Operator):
                                 need = self.need(cfg, knobs)
                                 if not self.legal(cfg, knobs):
                                     continue
-                                found = True
-                                seen += 1
                                 twice = 2 * need["inp"] <= cfg.inp_depth
                                 if twice and 2 * need["wgt"] <= cfg.wgt_depth:
+                                    found = True
                                     yield knobs
                 if found and c * max(rows) < 32:
                     break
@@ -320,14 +332,15 @@ class WindowOperator(Operator):
             wgt_tiles = 1.0
         inp = machine.read(stage_inp * cfg.inp_elem_bytes, knobs.groups * knobs.reduce * rows)
         wgt = machine.read(stage_wgt * cfg.wgt_elem_bytes, 1)
-        reset = outputs
+        products = outputs * w.inputs * w.taps * (w.inside if knobs.skip_padding else 1)
+        fetch = machine.fetch(12 + 4 * parts)
         cost = TileCost(
-            read=parts * (inp * inp_tiles + wgt * wgt_tiles),
+            read=parts * (inp * inp_tiles + wgt * wgt_tiles) + fetch,
             first=inp + wgt,
-            array=outputs * w.inputs * w.taps + reset + 2 * parts,
-            alu=outputs * requantize_cycles(cfg, self.requantize) + 4,
+            array=products + 4 * parts + 12,
+            reset=outputs,
+            alu=outputs * requantize_cycles(cfg, self.requantize) + 16,
             write=machine.write(outputs * cfg.out_elem_bytes),
-            stage=(outputs * w.inputs * w.taps) / parts,
         )
         return estimate(machine, cost, tiles, outputs)
 
