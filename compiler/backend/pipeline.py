@@ -20,6 +20,7 @@ from covta.compiler.backend.merge import Merged, merge_loads
 from covta.compiler.backend.ops import DramTensor, Gemm, Load, Store, Trace
 from covta.compiler.backend.order import Ordered, order
 from covta.compiler.backend.placement import Placement
+from covta.compiler.backend.requantize import fuse_requantize
 from covta.compiler.backend.resets import alternatives
 from covta.compiler.backend.stagger import narrow_start, stagger
 from covta.compiler.backend.taper import taper
@@ -110,6 +111,7 @@ def compile_trace(
         return result
 
     done("trace", trace)
+    trace = done("requantize", fuse_requantize(cfg, trace))
     if reorder:
         plan = _plan(cfg, trace, reorder=True)
         for name, changes in _SHAPES.items():
