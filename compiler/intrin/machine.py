@@ -67,6 +67,33 @@ class MachineIntrinsics:
             scopes={x: "inp", w: "wgt", y: "acc"},
         )
 
+    @cached_property
+    def gemm_pair(self) -> TensorIntrin:
+        """``y[b, o] = sum_i x[b, i] * w[o, i] + z[b, i] * v[o, i]``: two micro-ops."""
+        cfg = self.cfg
+        x, z = (te.placeholder((cfg.batch, cfg.block_in), "int8", name=n) for n in "xz")
+        w, v = (te.placeholder((cfg.block_out, cfg.block_in), "int8", name=n) for n in "wv")
+        i = te.reduce_axis((0, cfg.block_in), name="i")
+        y = te.compute(
+            self.lanes,
+            lambda b, o: te.sum(
+                x[b, i].astype("int32") * w[o, i].astype("int32")
+                + z[b, i].astype("int32") * v[o, i].astype("int32"),
+                axis=i,
+            ),
+            name="y",
+        )
+        return decl_tensor_intrin(
+            y.op,
+            lambda inputs, outputs: (
+                None,
+                intrin_call("vta.gemm", reset=True),
+                intrin_call("vta.gemm", reset=False),
+            ),
+            name="vta.gemm.pair",
+            scopes={x: "inp", w: "wgt", z: "inp", v: "wgt", y: "acc"},
+        )
+
     def alu_imm(self, op: str) -> TensorIntrin:
         """``a op imm``, `op` one of `ALU_OPS`."""
         return _alu(self.lanes, op, True)

@@ -2,7 +2,8 @@
 
 The machine's ALU computes ``acc[d] = acc[d] op (imm or acc[s])``. An expression is taken apart
 along its first operand, which is the tensor worked on in place; each operator becomes one pass over
-the tile, that is one instruction.
+the tile, that is one instruction. An operand 2 of the form ``select(inside, x, neutral)`` is
+applied only where `inside` holds.
 """
 
 from __future__ import annotations
@@ -12,9 +13,19 @@ from typing import TYPE_CHECKING
 
 from covta.compiler.intrin.machine import ALU_OPS, IMM, _alu
 from covta.compiler.ir.affine import linear, simplify, variables
-from covta.compiler.ir.stmt import Call, Region, Stmt, seq
+from covta.compiler.ir.stmt import Call, If, Region, Stmt, seq
 from covta.compiler.schedule.stage import require
-from covta.compiler.te.expr import Binary, Cast, Const, Expr, Read, Var, binary, substitute
+from covta.compiler.te.expr import (
+    Binary,
+    Cast,
+    Const,
+    Expr,
+    Read,
+    Select,
+    Var,
+    binary,
+    substitute,
+)
 
 if TYPE_CHECKING:
     from covta.compiler.lower.nest import StageNest
@@ -60,7 +71,7 @@ def select_alu(n: StageNest, at: int, localize: Callable[[Expr], Expr]) -> Stmt:
         )
 
     out = region(Read(n.buffer, tuple(n.local)))  # type: ignore[arg-type]
-    calls: list[Call] = []
+    calls: list[tuple[Call, Expr | None]] = []
     size = tuple(int(e.value) for e in shape)  # type: ignore[attr-defined]
 
     def place(expr: Expr) -> None:
@@ -89,24 +100,38 @@ def select_alu(n: StageNest, at: int, localize: Callable[[Expr], Expr]) -> Stmt:
                         f"{what}: an immediate must lie in -32768 ... 32767, got {value} in {expr}",
                     )
                     attrs = (("call", "vta.alu"), ("op", ALU_OPS[op]), ("imm", value), (IMM, value))
-                    calls.append(Call(_alu(size, op, True), "compute", out, (out,), attrs))
+                    calls.append((Call(_alu(size, op, True), "compute", out, (out,), attrs), None))
                 else:
+                    b, inside = _where(op, b)
                     require(
                         isinstance(b, Read), f"{what}: operand 2 must be read from acc, got {b}"
                     )
                     assert isinstance(b, Read)
                     attrs = (("call", "vta.alu"), ("op", ALU_OPS[op]))
-                    calls.append(
-                        Call(_alu(size, op, False), "compute", out, (out, region(b)), attrs)
-                    )
+                    call = Call(_alu(size, op, False), "compute", out, (out, region(b)), attrs)
+                    calls.append((call, inside))
             case _:
                 require(False, f"{what}: the ALU cannot compute {expr}")
 
     place(localize(substitute(n.source, n.values)))
     nests: list[Stmt] = []
-    for call in calls:
+    for call, inside in calls:
         stmt = n.guarded(call)
+        if inside is not None:
+            stmt = If(simplify(inside), stmt)
         for leaf in reversed(stage.leaves[at:-2]):
             stmt = n.loop(leaf, stmt)
         nests.append(stmt)
     return seq(*nests)
+
+
+_NEUTRAL = {"max": -(1 << 31), "min": (1 << 31) - 1, "add": 0}
+"""Operands that change nothing."""
+
+
+def _where(op: str, b: Expr) -> tuple[Expr, Expr | None]:
+    """Operand 2, and the condition under which it does anything."""
+    match b:
+        case Select(condition, a, Const(value)) if value == _NEUTRAL.get(op):
+            return a, condition
+    return b, None

@@ -327,13 +327,17 @@ class _Tracer:
             )
 
         for dst, group in by_tile.items():
-            if call == "vta.gemm":
-                names = ("dst",) if reset else ("dst", "src", "wgt")
-                points = tuple(
-                    Point(w[0][1]) if reset else Point(w[0][1], w[1][1], w[2][1], w[1][0], w[2][0])
-                    for w in group
-                )
-                self.ops.append(Gemm(dst=dst, points=points, loops=loops(*names), reset=reset))
+            if call == "vta.gemm" and reset:
+                points = tuple(Point(w[0][1]) for w in group)
+                self.ops.append(Gemm(dst=dst, points=points, loops=loops("dst"), reset=True))
+            elif call == "vta.gemm":
+                for src, wgt in _pairs(len(group[0])):
+                    column |= {"src": src, "wgt": wgt}
+                    points = tuple(
+                        Point(w[0][1], w[src][1], w[wgt][1], w[src][0], w[wgt][0]) for w in group
+                    )
+                    names = ("dst", "src", "wgt")
+                    self.ops.append(Gemm(dst=dst, points=points, loops=loops(*names)))
             elif call == "vta.alu":
                 imm = op.attr("imm")
                 in_place = imm is not None
@@ -533,3 +537,8 @@ def _nest(s: Stmt) -> tuple[list[tuple[Var, Expr, Expr]], Call] | None:
         loops.append((s.var, s.begin, s.extent))
         s = s.body
     return (loops, s) if isinstance(s, Call) else None
+
+
+def _pairs(operands: int) -> Iterator[tuple[int, int]]:
+    """Positions of inputs and weights among the operands of a GEMM, the output being first."""
+    return ((k, k + 1) for k in range(1, operands, 2))
