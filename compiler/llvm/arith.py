@@ -145,7 +145,7 @@ def _float_binary(e: Emitter, op: str, a: ir.Value, b: ir.Value) -> ir.Value:
 
 
 def _float_extreme(e: Emitter, op: str, a: ir.Value, b: ir.Value) -> ir.Value:
-    """The lesser or greater; what is not a number stays so."""
+    """The lesser or greater; what is not a number stays so. Of 0.0 and -0.0 either may come out."""
     build = e.builder
     if _constant(a) is not None and _constant(b) is None:
         a, b = b, a
