@@ -108,6 +108,9 @@ class Bounds:
         )
         visible = self.visible(stage)
         boxes: list[list[tuple[Expr, Expr]]] = []
+        copied = self._as_reader(stage)
+        if copied is not None:
+            return copied
         for reader, body in self.bodies.items():
             reads = [r for r in reads_of(body) if r.tensor is stage.tensor]
             if not reads:
@@ -123,6 +126,30 @@ class Bounds:
                 boxes.append([interval(substitute(i, values), domain) for i in read.indices])
         require(bool(boxes), f"compute_at: nobody reads {stage.name}")
         return self._box(boxes, stage.tensor)
+
+    def _as_reader(self, stage: Stage) -> tuple[list[Expr], list[Expr]] | None:
+        """Where one neighbour reads every element once, in order: its own part, exactly."""
+        reads = [
+            (reader, r)
+            for reader, body in self.bodies.items()
+            for r in reads_of(body)
+            if r.tensor is stage.tensor
+        ]
+        if len(reads) != 1 or reads[0][0].attached != stage.attached:
+            return None
+        reader, read = reads[0]
+        if len(reader.axes) != len(read.indices) or reader.attached is None:
+            return None
+        begins: list[Expr] = []
+        for axis, index, begin, size in zip(
+            reader.axes, read.indices, self.begins[reader], stage.tensor.shape, strict=True
+        ):
+            form = linear(index)
+            whole = 0 <= form.const and form.const + int(reader.tensor.shape[len(begins)]) <= size
+            if dict(form.terms) != {axis.var: 1} or not whole:
+                return None
+            begins.append(simplify(begin + form.const))
+        return begins, list(self.extents[reader])
 
     def _inside(self, reader: Stage, host: Stage, axis: object) -> bool:
         if reader is host:
