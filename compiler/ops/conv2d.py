@@ -174,7 +174,14 @@ class Conv2d(Operator):
     def legal(self, cfg: Config, knobs: Conv2dKnobs) -> bool:
         """True if everything fits its scratchpad."""
         need = self.need(cfg, knobs)
-        pad_fits = max(self.padding) <= 15 or knobs.skip_padding
+        pad_fits = knobs.skip_padding or all(  # no more than a LOAD can, and never nothing else
+            p <= 15 and (k - 1) * d >= p and (o - 1) * s - p <= n - 1
+            for p, k, d, o, s, n in zip(
+                self.padding, self.kernel, self.dilation, self.out_shape, self.stride,
+                (self.height, self.width),
+                strict=True,
+            )
+        )  # fmt: skip
         return (
             need["inp"] * max(1, knobs.stages) <= cfg.inp_depth
             and need["wgt"] * max(1, knobs.stages) <= cfg.wgt_depth

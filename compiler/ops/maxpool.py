@@ -57,7 +57,7 @@ class _Axis:
         found = []
         for k in range(self.kernel):
             plane, at = self.tap(k)
-            if at < self.length(plane) and at + self.out > 0:
+            if 0 < self.length(plane) > at and at + self.out > 0:
                 found.append((plane, at))
         return found
 
