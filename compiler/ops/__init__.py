@@ -15,6 +15,7 @@ from covta.compiler.ops.maxpool import MaxPool2d
 from covta.compiler.ops.operator import Operator, OperatorError, Scheduled
 from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.space import Space
+from covta.compiler.ops.transposed import TransposedConv2d
 
 __all__ = [
     "AveragePool2d",
@@ -37,5 +38,6 @@ __all__ = [
     "ResidualAdd",
     "Scheduled",
     "Space",
+    "TransposedConv2d",
     "compile_operator",
 ]

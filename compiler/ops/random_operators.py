@@ -15,6 +15,7 @@ from covta.compiler.ops.matmul import BatchMatmul, Dense
 from covta.compiler.ops.maxpool import MaxPool2d
 from covta.compiler.ops.operator import Operator, OperatorError
 from covta.compiler.ops.requantize import Requantize
+from covta.compiler.ops.transposed import TransposedConv2d
 from covta.hw.params import Config
 
 __all__ = ["KINDS", "random_knobs", "random_operator"]
@@ -86,6 +87,15 @@ def _grouped(d: _Draw) -> Operator:
     )  # fmt: skip
 
 
+def _transposed(d: _Draw) -> Operator:
+    settings = d.window(dilated=False)
+    stride = settings["stride"]
+    return TransposedConv2d(
+        in_channels=d.upto(24), out_channels=d.upto(24), requantize=d.requantize(),
+        output_padding=tuple(d.upto(s - 1, 0) for s in stride), **d.image(7), **settings,
+    )  # fmt: skip
+
+
 def _dense(d: _Draw) -> Operator:
     return Dense(
         in_features=d.upto(90), out_features=d.upto(90), batch=d.upto(20),
@@ -149,6 +159,7 @@ KINDS: dict[str, Callable[[_Draw], Operator]] = {
     "conv2d": _conv2d,
     "depthwise_conv2d": _depthwise,
     "grouped_conv2d": _grouped,
+    "transposed_conv2d": _transposed,
     "dense": _dense,
     "batch_matmul": _batch_matmul,
     "max_pool2d": _max_pool,

@@ -25,10 +25,20 @@ from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.space import Space
 from covta.compiler.ops.tiles import Box, even, grid, taper
 from covta.compiler.schedule import create_schedule
+from covta.compiler.te import Tensor
 from covta.hw.params import Config
 from covta.runtime.layout import tile_activation, tile_bias, untile_activation
 
-__all__ = ["Window", "WindowKnobs", "WindowOperator", "divisors", "pair", "tile_sizes"]
+__all__ = [
+    "Window",
+    "WindowKnobs",
+    "WindowOperator",
+    "divisors",
+    "pair",
+    "reduction",
+    "requantize_cycles",
+    "tile_sizes",
+]
 
 MAX_PAD = 15
 """Rows or columns that one LOAD pads on a side."""
@@ -86,6 +96,9 @@ class Window:
         Rows, columns.
     shared : bool
         One matrix of weights serves all super-blocks and all taps.
+    phases : (int, int)
+        Rows and columns of output that stand at each place, each with taps of its own; `kernel` is
+        the input window of all of them.
     """
 
     images: int
@@ -99,6 +112,7 @@ class Window:
     padding: tuple[int, int] = (0, 0)
     dilation: tuple[int, int] = (1, 1)
     shared: bool = False
+    phases: tuple[int, int] = (1, 1)
 
     @property
     def out_shape(self) -> tuple[int, int]:
@@ -195,11 +209,12 @@ class WindowOperator(Operator):
         w = self.window(cfg)
         rows, columns = w.extent(knobs)
         vectors = len(self.requantize.inputs(1))
-        taps = 1 if w.shared else knobs.kernel_rows * knobs.kernel_columns * knobs.groups
+        phases = math.prod(w.phases)
+        taps = 1 if w.shared else knobs.kernel_rows * knobs.kernel_columns * knobs.groups * phases
         return {
             "inp": knobs.groups * knobs.reduce * rows * columns,
             "wgt": knobs.reduce * knobs.channels * taps,
-            "acc": knobs.groups * knobs.channels * (knobs.rows * knobs.columns + vectors),
+            "acc": knobs.groups * knobs.channels * (knobs.rows * knobs.columns * phases + vectors),
         }
 
     def legal(self, cfg: Config, knobs: WindowKnobs) -> bool:
@@ -309,7 +324,7 @@ class WindowOperator(Operator):
         cfg = machine.cfg
         oh, ow = w.out_shape
         rows, columns = w.extent(knobs)
-        pixels = knobs.rows * knobs.columns
+        pixels = knobs.rows * knobs.columns * math.prod(w.phases)
         outputs = pixels * knobs.channels * knobs.groups
         parts = w.inputs // knobs.reduce * math.ceil(w.kernel[0] / knobs.kernel_rows)
         parts *= math.ceil(w.kernel[1] / knobs.kernel_columns)
@@ -361,31 +376,13 @@ class WindowOperator(Operator):
             )
         return boxes
 
-    def schedule(self, cfg: Config, knobs: WindowKnobs) -> Scheduled:
-        """Expression and schedule in the machine's layout."""
-        require(
-            self.legal(cfg, knobs),
-            f"{self.name}: {knobs} needs {self.need(cfg, knobs)} elements,"
-            f" {cfg.name} has inp {cfg.inp_depth}, wgt {cfg.wgt_depth}, half of acc"
-            f" {cfg.acc_depth // 2}",
-        )
-        z = self.window(cfg)
-        machine = MachineIntrinsics(cfg)
-        (kh, kw), (sy, sx), (py, px), (dy, dx) = z.kernel, z.stride, z.padding, z.dilation
-        b, bi, bo = cfg.batch, cfg.block_in, cfg.block_out
-        x = te.placeholder((z.images, z.groups, z.inputs, z.height, z.width, b, bi), "int8", "x")
-        shape = (
-            (1, z.outputs, z.inputs, 1, 1) if z.shared else (z.groups, z.outputs, z.inputs, kh, kw)
-        )
-        w = te.placeholder((*shape, bo, bi), "int8", "w")
-        vectors = {
-            name: te.placeholder((z.groups, z.outputs, b, bo), "int32", name=name)
-            for name in self.requantize.inputs(1)
-        }
+    def sums(self, cfg: Config, z: Window, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is summed; the part of `x` that is needed at all; that with its padding."""
+        (sy, sx), (py, px), (dy, dx) = z.stride, z.padding, z.dilation
         source, step = x, sy
         if z.subsampled:
             source = te.compute(
-                (z.images, z.groups, z.inputs, z.out_shape[0], z.width, b, bi),
+                (*x.shape[:3], z.out_shape[0], *x.shape[4:]),
                 lambda n, g, c, y, x_, r, i: x[n, g, c, y * sy, x_, r, i],
                 name="x.rows",
             )
@@ -393,10 +390,7 @@ class WindowOperator(Operator):
         padded = source
         if py or px:
             padded = te.pad(source, (0, 0, 0, py, px, 0, 0), name="x.pad")
-        rc, ry, rx, ri = (
-            te.reduce_axis((0, k), name=t)
-            for k, t in ((z.inputs, "ci"), (kh, "ky"), (kw, "kx"), (bi, "i"))
-        )
+        rc, ry, rx, ri = reduction(z, cfg)
         zero = te.const(0)
 
         def product(n, g, c, y, x_, r, o):
@@ -407,20 +401,47 @@ class WindowOperator(Operator):
                 axis=[rc, ry, rx, ri],
             )
 
-        sums = te.compute((z.images, z.groups, z.outputs, *z.out_shape, b, bo), product, "sums")
+        shape = (z.images, z.groups, z.outputs, *z.out_shape, cfg.batch, cfg.block_out)
+        return te.compute(shape, product, "sums"), source, padded
 
-        def epilogue(n, g, c, y, x_, r, o):
+    def schedule(self, cfg: Config, knobs: WindowKnobs) -> Scheduled:
+        """Expression and schedule in the machine's layout."""
+        require(
+            self.legal(cfg, knobs),
+            f"{self.name}: {knobs} needs {self.need(cfg, knobs)} elements,"
+            f" {cfg.name} has inp {cfg.inp_depth}, wgt {cfg.wgt_depth}, half of acc"
+            f" {cfg.acc_depth // 2}",
+        )
+        z = self.window(cfg)
+        machine = MachineIntrinsics(cfg)
+        b, bi, bo = cfg.batch, cfg.block_in, cfg.block_out
+        x = te.placeholder((z.images, z.groups, z.inputs, z.height, z.width, b, bi), "int8", "x")
+        lead, *taps = (1, 1, 1) if z.shared else (z.groups, *z.kernel)
+        phases = () if z.phases == (1, 1) else z.phases
+        w = te.placeholder((lead, z.outputs, z.inputs, *phases, *taps, bo, bi), "int8", "w")
+        vectors = {
+            name: te.placeholder((z.groups, z.outputs, b, bo), "int32", name=name)
+            for name in self.requantize.inputs(1)
+        }
+        sums, source, padded = self.sums(cfg, z, x, w)
+
+        def epilogue(*i: te.Expr) -> te.Expr:
+            at = (i[1], i[2], *i[-2:])
             bias, multiplier = (
-                vectors[name][g, c, r, o] if name in vectors else None
-                for name in ("bias", "multiplier")
+                vectors[name][at] if name in vectors else None for name in ("bias", "multiplier")
             )
-            return self.requantize.expression(sums[n, g, c, y, x_, r, o], bias, multiplier)
+            return self.requantize.expression(sums[i], bias, multiplier)
 
         result = te.compute(sums.shape, epilogue, "requantized")
         y = te.compute(sums.shape, lambda *i: result[i].astype("int8"), name="y")
 
         s = create_schedule(y)
-        tile, *inner = s[y].partition(s[y].axes[:5], self.boxes(cfg, knobs))
+        boxes = self.boxes(cfg, knobs)
+        phased = len(sums.shape) == 9
+        if phased:
+            whole = [(0, n) for n in z.phases]
+            boxes = [(*b[:4], whole[0], b[4], whole[1]) for b in boxes]
+        tile, *inner = s[y].partition(s[y].axes[:-2], boxes)
         s[y].pragma(inner[0], "dma_copy")
         for tensor in (sums, result):
             s[tensor].set_scope("acc")
@@ -438,12 +459,13 @@ class WindowOperator(Operator):
         stage_y, part_y = s[sums].split(reduces[1], knobs.kernel_rows)
         stage_x, part_x = s[sums].split(reduces[2], knobs.kernel_columns)
         axes = s[sums].axes
+        outer = (axes[4], axes[6]) if phased else ()
         s[sums].reorder(
-            axes[0], stage_c, stage_y, stage_x, part_y, part_x, axes[1], part_c, *axes[2:],
-            reduces[3],
+            axes[0], stage_c, stage_y, stage_x, *outer, part_y, part_x, axes[1], part_c,
+            *(a for a in axes[2:] if a not in outer), reduces[3],
         )  # fmt: skip
-        s[sums].tensorize(axes[5], machine.gemm)
-        if z.subsampled:
+        s[sums].tensorize(axes[-2], machine.gemm)
+        if source is not x:
             near = source
             s[near].set_scope("inp")
             if padded is not source:
@@ -507,6 +529,15 @@ class WindowOperator(Operator):
         """``(N, O, OH, OW)`` int8."""
         tiled = result.reshape(result.shape[0], -1, *result.shape[3:])
         return untile_activation(tiled, self.images_total, self.out_channels_total)
+
+
+def reduction(z: Window, cfg: Config) -> list[te.IterVar]:
+    """Axes of a windowed sum: channel blocks, rows, columns, lanes."""
+    return [
+        te.reduce_axis((0, k), name=t)
+        for k, t in ((z.inputs, "ci"), (z.kernel[0], "ky"), (z.kernel[1], "kx"),
+                     (cfg.block_in, "i"))
+    ]  # fmt: skip
 
 
 def requantize_cycles(cfg: Config, how: Requantize) -> int:
