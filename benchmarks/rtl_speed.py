@@ -9,6 +9,7 @@ import numpy as np
 
 from covta.hw.isa import MemoryType, Opcode, isa
 from covta.hw.params import Config, load_config
+from covta.sim.bench.build import build_library
 from covta.sim.bench.launch import Launch
 from covta.sim.bench.memory import extents_of
 from covta.sim.bench.model import RtlModel
@@ -41,7 +42,7 @@ def stream(cfg: Config, cycles: int) -> bytes:
     return load + gemm * count + encode(Opcode.FINISH)
 
 
-def measure(cfg: Config, cycles: int) -> tuple[int, float]:
+def measure(cfg: Config, cycles: int, *, tuned: bool = False) -> tuple[int, float]:
     """Cycles run and CPU seconds they took, building not counted."""
     insn = np.frombuffer(stream(cfg, cycles), np.uint8)
     uop = isa(cfg).uop
@@ -51,7 +52,7 @@ def measure(cfg: Config, cycles: int) -> tuple[int, float]:
     ]
     uops = np.frombuffer(np.array(words, np.uint32).tobytes(), np.uint8)
     extents = extents_of([(INSN_ADDR, insn), (UOP_ADDR, uops)], cfg.bus_bytes)
-    with RtlModel(cfg) as model:
+    with RtlModel(cfg, library=build_library(cfg, tuned=tuned)) as model:
         model.set_dram(DEFAULT_DRAM)
         model.set_memory(extents)
         launch = Launch(
@@ -70,10 +71,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("configs", nargs="*", default=["edge"], help="machines, by name or file")
     parser.add_argument("--cycles", type=int, default=1_000_000)
+    parser.add_argument(
+        "--tuned", action="store_true", help="compile by a profile, as COVTA_RTL_TUNED=1 does"
+    )
     arguments = parser.parse_args()
     for name in arguments.configs:
         cfg = load_config(name)
-        cycles, seconds = measure(cfg, arguments.cycles)
+        cycles, seconds = measure(cfg, arguments.cycles, tuned=arguments.tuned)
         print(f"{cfg.name}: {cycles:,} cycles in {seconds:.2f} s: {cycles / seconds:,.0f} a second")
 
 
