@@ -423,3 +423,16 @@ def test_findings_are_in_order_of_the_stream_and_plain_data():
         "message": report.errors[0].message,
     }
     assert plain["ok"] is False
+
+
+def test_a_minimum_and_a_maximum_that_meet_define_what_they_touch():
+    def undefined(*ops):
+        stream = (ZERO_UOP, *(alu(op, 2, use_imm=1, imm=imm) for op, imm in ops), FINISH)
+        return [f for f in found(program_of(stream)) if f[0] == "undefined"]
+
+    low, high, add = AluOp.MIN, AluOp.MAX, AluOp.ADD
+    assert undefined((low, 0), (high, 0), (add, 1)) == []
+    assert undefined((high, 5), (low, 5), (add, 1)) == []
+    assert undefined((low, 9), (low, 3), (high, 4), (add, 1)) == []
+    assert undefined((low, 3), (high, 2), (add, 1)) == [("undefined", 3)]
+    assert undefined((low, 3), (add, 1), (high, 3)) == [("undefined", 2)]
