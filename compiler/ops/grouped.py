@@ -14,10 +14,10 @@ from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.window import Window, WindowOperator, pair
 from covta.hw.params import Config
 
-__all__ = ["BatchNorm", "DepthwiseConv2d", "GroupedConv2d"]
+__all__ = ["BatchNorm", "DepthwiseConv2d", "GroupedConv2d", "GroupedOperator"]
 
 
-class _Grouped(WindowOperator):
+class GroupedOperator(WindowOperator):
     """A convolution each of whose outputs sees the inputs of its group only."""
 
     batch: int
@@ -140,7 +140,7 @@ class _Grouped(WindowOperator):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GroupedConv2d(_Grouped):
+class GroupedConv2d(GroupedOperator):
     """``y[n, o] = requantize(sum over the inputs of o's group)``; any number of groups.
 
     Parameters
@@ -174,7 +174,7 @@ class GroupedConv2d(_Grouped):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DepthwiseConv2d(_Grouped):
+class DepthwiseConv2d(GroupedOperator):
     """``y[n, c, y, x] = requantize(sum x[n, c, y*s + ky*d - p, ...] * w[c, 0, ky, kx])``.
 
     The weights become diagonal matrices: one micro-op a tap for all lanes.
@@ -228,7 +228,7 @@ class DepthwiseConv2d(_Grouped):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BatchNorm(_Grouped):
+class BatchNorm(GroupedOperator):
     """``y[n, c] = requantize(x[n, c] * w[c])``: a multiplication and an addition per channel.
 
     Parameters

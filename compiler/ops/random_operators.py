@@ -211,9 +211,8 @@ def pieces(cfg: Config, operator: Any, knobs: Any) -> int:
     """Output tiles, times stages of each."""
     count = len(operator.boxes(cfg, knobs))
     if hasattr(knobs, "reduce"):
-        blocks = operator.blocks(cfg)[1] if isinstance(operator, Conv2d) else None
-        count *= (blocks or operator.window(cfg).inputs) // knobs.reduce
-    if hasattr(knobs, "kernel_rows"):
-        count *= -(-operator.window(cfg).kernel[0] // knobs.kernel_rows)
-        count *= -(-operator.window(cfg).kernel[1] // knobs.kernel_columns)
+        window = operator.window(cfg)
+        count *= window.inputs // knobs.reduce
+        for k, n in zip(window.kernel, window.part(knobs), strict=True):
+            count *= -(-k // n)
     return count

@@ -54,10 +54,12 @@ class WindowKnobs:
         Of an output tile.
     channels : int
         Output channel blocks of a tile.
+    reduce : int
+        Input channel blocks of a stage, whose inputs and weights are loaded together.
     groups : int
         Super-blocks of a tile.
-    reduce, kernel_rows, kernel_columns : int
-        Input channel blocks and taps of a stage, whose inputs and weights are loaded together.
+    kernel_rows, kernel_columns : int
+        Taps of a stage; 0 for all.
     skip_padding : bool
         Apply a tap only where it meets the image; else padding is stored and multiplied.
     channels_first : bool
@@ -72,10 +74,10 @@ class WindowKnobs:
     rows: int
     columns: int
     channels: int
-    groups: int
     reduce: int
-    kernel_rows: int
-    kernel_columns: int
+    groups: int = 1
+    kernel_rows: int = 0
+    kernel_columns: int = 0
     skip_padding: bool = True
     channels_first: bool = True
     taper: bool = True
@@ -168,12 +170,16 @@ class Window:
             )
         )  # fmt: skip
 
+    def part(self, knobs: WindowKnobs) -> tuple[int, int]:
+        """Rows and columns of taps of a stage."""
+        return knobs.kernel_rows or self.kernel[0], knobs.kernel_columns or self.kernel[1]
+
     def extent(self, knobs: WindowKnobs) -> tuple[int, int]:
         """Rows and columns in inp that one stage of an output tile needs."""
         extents = []
         sizes = (self.height, self.width)
         tile = (knobs.rows, knobs.columns)
-        part = (knobs.kernel_rows, knobs.kernel_columns)
+        part = self.part(knobs)
         for d in range(2):
             stride = 1 if d == 0 and self.subsampled else self.stride[d]
             need = (tile[d] - 1) * stride + (part[d] - 1) * self.dilation[d] + 1
@@ -210,7 +216,7 @@ class WindowOperator(Operator):
         rows, columns = w.extent(knobs)
         vectors = len(self.requantize.inputs(1))
         phases = math.prod(w.phases)
-        taps = 1 if w.shared else knobs.kernel_rows * knobs.kernel_columns * knobs.groups * phases
+        taps = 1 if w.shared else math.prod(w.part(knobs)) * knobs.groups * phases
         return {
             "inp": knobs.groups * knobs.reduce * rows * columns,
             "wgt": knobs.reduce * knobs.channels * taps,
@@ -220,7 +226,7 @@ class WindowOperator(Operator):
     def legal(self, cfg: Config, knobs: WindowKnobs) -> bool:
         """True if everything fits its scratchpad."""
         need = self.need(cfg, knobs)
-        whole = (knobs.kernel_rows, knobs.kernel_columns) == self.window(cfg).kernel
+        whole = self.window(cfg).part(knobs) == self.window(cfg).kernel
         return (
             need["inp"] * max(1, knobs.stages) <= cfg.inp_depth
             and need["wgt"] * max(1, knobs.stages) <= cfg.wgt_depth
@@ -326,8 +332,8 @@ class WindowOperator(Operator):
         rows, columns = w.extent(knobs)
         pixels = knobs.rows * knobs.columns * math.prod(w.phases)
         outputs = pixels * knobs.channels * knobs.groups
-        parts = w.inputs // knobs.reduce * math.ceil(w.kernel[0] / knobs.kernel_rows)
-        parts *= math.ceil(w.kernel[1] / knobs.kernel_columns)
+        taps = zip(w.kernel, w.part(knobs), strict=True)
+        parts = w.inputs // knobs.reduce * math.prod(math.ceil(k / n) for k, n in taps)
         stage_inp = knobs.groups * knobs.reduce * rows * columns
         stage_wgt = self.need(cfg, knobs)["wgt"]
         tiles = (
@@ -371,9 +377,9 @@ class WindowOperator(Operator):
             boxes.sort(key=lambda b: tuple(r[0] for r in b))
         if knobs.taper:
             last = boxes.pop()
-            boxes += taper(
-                last, (1, 3, 4), lambda b: math.prod(r[1] for r in b) <= max(64, b[4][1])
-            )
+            whole = (knobs.rows, knobs.columns) == (oh, ow)
+            axes = (1, 2, 3, 4) if whole else (1, 3, 4)
+            boxes += taper(last, axes, lambda b: math.prod(r[1] for r in b) <= max(64, b[4][1]))
         return boxes
 
     def sums(self, cfg: Config, z: Window, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -456,8 +462,8 @@ class WindowOperator(Operator):
         # the stages of a tile: some input channels and taps each
         reduces = s[sums].reduce_axes
         stage_c, part_c = s[sums].split(reduces[0], knobs.reduce)
-        stage_y, part_y = s[sums].split(reduces[1], knobs.kernel_rows)
-        stage_x, part_x = s[sums].split(reduces[2], knobs.kernel_columns)
+        stage_y, part_y = s[sums].split(reduces[1], z.part(knobs)[0])
+        stage_x, part_x = s[sums].split(reduces[2], z.part(knobs)[1])
         axes = s[sums].axes
         outer = (axes[4], axes[6]) if phased else ()
         s[sums].reorder(
