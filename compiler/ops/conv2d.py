@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from covta.compiler.ops.grouped import GroupedOperator
 from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.tiles import Box, even, grid, taper
 from covta.compiler.ops.window import Window, WindowKnobs
 from covta.hw.params import Config
+from covta.runtime.layout import tile_activation
 
 __all__ = ["Conv2d", "Conv2dKnobs"]
 
@@ -26,6 +31,9 @@ class Conv2d(GroupedOperator):
     kernel, stride, padding, dilation : int or (int, int)
         Rows, columns.
     requantize : Requantize
+    gather : bool
+        Let the host put the inputs of each output side by side: for a first layer, whose few
+        channels would leave lanes empty. Packed data grow by ``taps / stride**2``.
     """
 
     in_channels: int
@@ -38,6 +46,7 @@ class Conv2d(GroupedOperator):
     dilation: Any = 1
     batch: int = 1
     requantize: Requantize = field(default_factory=Requantize)
+    gather: bool = False
 
     groups = 1
 
@@ -48,6 +57,36 @@ class Conv2d(GroupedOperator):
     def name(self) -> str:
         """``conv2d``."""
         return "conv2d"
+
+    def window(self, cfg: Config) -> Window:
+        """Sizes on a machine."""
+        z = super().window(cfg)
+        if not self.gather:
+            return z
+        inputs = math.ceil(self.in_channels * z.taps / cfg.block_in)
+        rows, columns = z.out_shape
+        return Window(
+            images=z.images, groups=1, inputs=inputs, outputs=z.outputs,
+            height=rows, width=columns,
+        )  # fmt: skip
+
+    # ---- data ------------------------------------------------------------------------------
+    def kernels(self, w: np.ndarray) -> np.ndarray:
+        """Weights as the window has them."""
+        return w.reshape(w.shape[0], -1, 1, 1) if self.gather else w
+
+    def pack_data(self, cfg: Config, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """``(images, 1, inputs, H, W, batch, block_in)``; gathered: of the output's size."""
+        if not self.gather:
+            return super().pack_data(cfg, arrays)
+        (py, px), (sy, sx), (dy, dx) = self.padding, self.stride, self.dilation
+        x = np.pad(arrays["x"], ((0, 0), (0, 0), (py, py), (px, px)))
+        extent = tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+        views = np.lib.stride_tricks.sliding_window_view(x, extent, axis=(2, 3))
+        views = views[:, :, ::sy, ::sx, ::dy, ::dx]  # (N, C, OH, OW, KH, KW)
+        n, c, oh, ow, kh, kw = views.shape
+        side = views.transpose(0, 1, 4, 5, 2, 3).reshape(n, c * kh * kw, oh, ow)
+        return tile_activation(side, cfg.batch, cfg.block_in)[:, None]
 
     # ---- knobs -----------------------------------------------------------------------------
     def default(self, cfg: Config) -> WindowKnobs:

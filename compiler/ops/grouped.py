@@ -102,18 +102,22 @@ class GroupedOperator(WindowOperator):
             **self.requantize.inputs(self.out_channels),
         }
 
+    def kernels(self, w: np.ndarray) -> np.ndarray:
+        """Weights as the window has them."""
+        return w
+
     def pack_weights(self, cfg: Config, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """Super-blocks' dense weights, zero where groups differ."""
-        z, s, w = self.window(cfg), self.together(cfg), arrays["w"]
+        z, s, w = self.window(cfg), self.together(cfg), self.kernels(arrays["w"])
         per_out, per_in = self.out_channels // self.groups, w.shape[1]
         bo, bi = cfg.block_out, cfg.block_in
-        full = np.zeros((z.groups, z.outputs * bo, z.inputs * bi, *self.kernel), np.int8)
+        full = np.zeros((z.groups, z.outputs * bo, z.inputs * bi, *w.shape[2:]), np.int8)
         for g in range(self.groups):
             block, k = divmod(g, s)
             rows = slice(k * per_out, (k + 1) * per_out)
             columns = slice(k * per_in, (k + 1) * per_in)
             full[block, rows, columns] = w[g * per_out : (g + 1) * per_out]
-        parts = full.reshape(z.groups, z.outputs, bo, z.inputs, bi, *self.kernel)
+        parts = full.reshape(z.groups, z.outputs, bo, z.inputs, bi, *w.shape[2:])
         return parts.transpose(0, 1, 3, 5, 6, 2, 4).copy()
 
     def reference(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
