@@ -141,7 +141,8 @@ def _factor(points: np.ndarray) -> tuple[np.ndarray, list[_Axis]]:
                 continue
             steps = points[length:] - points[:-length]
             if (steps == steps[0]).all():
-                axes.append(_Axis(n // length, tuple(int(s) for s in steps[0])))
+                dst, src, wgt = (int(s) for s in steps[0])
+                axes.append(_Axis(n // length, (dst, src, wgt)))
                 points = points[:length]
                 break
         else:
@@ -217,7 +218,8 @@ def _ascending(points: np.ndarray, axes: Sequence[_Axis]) -> tuple[np.ndarray, l
     for axis in axes:
         if min(axis.step) < 0 and max(axis.step) <= 0:
             points = points + (axis.count - 1) * np.array(axis.step)
-            axis = _Axis(axis.count, tuple(-s for s in axis.step))
+            dst, src, wgt = axis.step
+            axis = _Axis(axis.count, (-dst, -src, -wgt))
         turned.append(axis)
     return points, turned
 

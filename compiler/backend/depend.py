@@ -80,7 +80,8 @@ def dependences(merged: Merged, placement: Placement) -> Graph:
             continue
         node = Node(number=number, op=op, banks=0)
         into = written(op)
-        for tile in dict.fromkeys((*reads(op), *([into] if into else []))):
+        touched: list[Tile] = [*reads(op), *([into] if into else [])]
+        for tile in dict.fromkeys(touched):
             home = placement.home[tile]
             if tile.scope != "acc":
                 node.loads = max(node.loads, loaded.get(home, 0))

@@ -125,7 +125,9 @@ class _Scheduler:
         self.cfg = cfg
         self.graph = graph
         self.resets = resets
-        self.steps = {n: resets[n.op] for n in graph.nodes if n.op in resets}
+        self.steps = {
+            n: resets[n.op] for n in graph.nodes if isinstance(n.op, Gemm) and n.op in resets
+        }
         self.machine = _Machine()
         self.acc_latency = ACC_LATENCY_CYCLES if graph.loads else LOAD_LATENCY_CYCLES
         self.cost = {node: work_cycles(cfg, node.op) for node in graph.nodes}

@@ -42,7 +42,9 @@ def _join(cfg: Config, ops: list[Op]) -> Alu | None:
     top = (1 << (cfg.out_bits - 1)) - 1
     if (shift.op, low.op, high.op) != (AluOp.SHR, AluOp.MAX, AluOp.MIN):
         return None
-    if high.imm != top or low.imm not in (0, -top - 1) or shift.imm not in range(32):
+    if high.imm != top or low.imm not in (0, -top - 1):
+        return None
+    if shift.imm is None or not 0 <= shift.imm < 32:
         return None
     where = [(op.dst, op.points, op.loops) for op in (shift, low, high)]
     if where[0] != where[1] or where[1] != where[2] or _repeats(shift):

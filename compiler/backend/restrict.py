@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from covta.compiler.backend.ops import Alu, Gemm, Load, Loop, Point, Store, Tile
 
 __all__ = ["load_rows", "retarget", "turns", "window"]
 
 
-def window(op: Gemm | Alu | Store, low: int, high: int) -> list[Gemm | Alu | Store] | None:
+def window(op: Gemm | Alu | Store, low: int, high: int) -> Sequence[Gemm | Alu | Store] | None:
     """The part of `op` on elements ``low ... high - 1`` of its acc tile.
 
     Returns

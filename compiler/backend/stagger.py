@@ -123,8 +123,9 @@ def _pieces(gemms: Sequence[Gemm]) -> Iterator[Gemm]:
         if number:
             yield from some
             continue
-        rows = [_rows_loop(gemm) for gemm in some]
-        if None in rows:
+        found = [_rows_loop(gemm) for gemm in some]
+        rows = [k for k in found if k is not None]
+        if len(rows) < len(found):
             yield from some
             continue
         most = max(gemm.loops[k].count for gemm, k in zip(some, rows, strict=True))

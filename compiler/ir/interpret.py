@@ -159,7 +159,7 @@ class _Emitter:
             case Var(_, dtype):
                 return f"{dtype}({self.names[e]})"
             case Read(buffer, indices):
-                return f"{self.buffer(buffer)}[{self.indices(indices)}]"
+                return f"{self.buffer(buffer)}[{self.indices(indices)}]"  # type: ignore[arg-type]
             case Cast(a, dtype):
                 return f"np.asarray({self.value(a)}).astype({dtype})[()]"
             case Select(c, a, b):

@@ -199,7 +199,7 @@ class Call(Stmt):
     phase: str
     output: Region
     inputs: tuple[Region, ...]
-    attrs: tuple[tuple[str, Any], ...] = ()
+    attrs: tuple[tuple[Any, Any], ...] = ()
 
     __str__ = Stmt.__str__
 

@@ -9,7 +9,7 @@ applied only where `inside` holds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from covta.compiler.intrin.machine import ALU_OPS, IMM, _alu
 from covta.compiler.ir.affine import linear, simplify, variables
@@ -99,7 +99,9 @@ def select_alu(n: StageNest, at: int, localize: Callable[[Expr], Expr]) -> Stmt:
                         -(1 << 15) <= value < 1 << 15,
                         f"{what}: an immediate must lie in -32768 ... 32767, got {value} in {expr}",
                     )
-                    attrs = (("call", "vta.alu"), ("op", ALU_OPS[op]), ("imm", value), (IMM, value))
+                    attrs: tuple[tuple[Any, Any], ...] = (
+                        ("call", "vta.alu"), ("op", ALU_OPS[op]), ("imm", value), (IMM, value),
+                    )  # fmt: skip
                     calls.append((Call(_alu(size, op, True), "compute", out, (out,), attrs), None))
                 else:
                     b, inside = _where(op, b)

@@ -172,7 +172,8 @@ class _Match:
             if lead < 0 and not all(i == Const(0) for i in other.indices[:-lead]):
                 return f"{mine.tensor.name} has too few dimensions"
             for d, index in enumerate(mine.indices):
-                have = {mapping[v]: c for v, c in linear(index).terms.items() if v in mapping}
+                terms = linear(index).terms.items()
+                have = {mapping[v]: c for v, c in terms if isinstance(v, Var) and v in mapping}
                 hidden = [
                     t
                     for t in linear(index).terms

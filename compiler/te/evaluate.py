@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -67,7 +68,7 @@ def _tensor(
     require(tensor.body is not None, f"{tensor.name}: a placeholder's values must be given")
     body, shape = tensor.body, tensor.shape
     assert body is not None
-    env = dict(free) | {
+    env: dict[Var, Any] = dict(free) | {
         axis.var: np.arange(n, dtype=np.int32).reshape(
             [-1 if d == k else 1 for d in range(len(shape))]
         )

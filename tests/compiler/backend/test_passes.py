@@ -68,6 +68,8 @@ def test_two_longest_loops_stay_loops_and_the_rest_becomes_micro_ops():
 def test_every_stage_prints():
     compiled = compile_trace(EDGE, CASE.trace)
     names = [stage.name for stage in compiled.stages]
-    assert names == ["trace", "stagger", "taper", "allocate", "merge", "order", "compress", "emit"]
+    assert names == [
+        "trace", "requantize", "stagger", "taper", "allocate", "merge", "order", "compress", "emit",
+    ]  # fmt: skip
     assert all(f"---- {name}" in str(compiled) for name in names)
     assert str(compile_trace(EDGE, CASE.trace)) == str(compiled)
