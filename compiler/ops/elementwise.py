@@ -69,8 +69,14 @@ class _Elementwise(PointwiseOperator):
             wgt=z.inputs * z.outputs * len(self.factors()),
             array=outputs * z.inputs * 2,
             resets=outputs * self.sums,
-            alu=outputs * (requantize_cycles(cfg, self.requantize) + self.extra_alu(cfg)),
+            alu=outputs
+            * (requantize_cycles(cfg, self.requantize, self.within) + self.extra_alu(cfg)),
         )
+
+    @property
+    def within(self) -> tuple[int, int]:
+        """Least and greatest value before requantising."""
+        return -128, 127
 
     def factors(self) -> tuple[int, ...]:
         """Of the unit matrices that inputs are multiplied by."""
@@ -124,7 +130,7 @@ class _Elementwise(PointwiseOperator):
         sums, work, last = self.accumulated(cfg, images, w)
         result = te.compute(
             last.shape,
-            lambda *i: self.requantize.expression(last[i], None, None),
+            lambda *i: self.requantize.expression(last[i], None, None, self.within),
             name="requantized",
         )
         y = te.compute(result.shape, lambda *i: result[i].astype("int8"), name="y")
@@ -195,6 +201,12 @@ class ResidualAdd(_Elementwise):
         """None."""
         return 0
 
+    @property
+    def within(self) -> tuple[int, int]:
+        """Least and greatest sum."""
+        ends = [(-128 * s, 127 * s) for s in (self.scale_a, self.scale_b)]
+        return sum(map(min, ends)), sum(map(max, ends))
+
     def factors(self) -> tuple[int, ...]:
         """One per operand."""
         return (self.scale_a, self.scale_b)
@@ -257,6 +269,11 @@ class Elementwise(_Elementwise):
     def extra_alu(self, cfg: Config) -> int:
         """Of the operator itself."""
         return max(2, cfg.mul_cycles) if self.op == "multiply" else 2
+
+    @property
+    def within(self) -> tuple[int, int]:
+        """Least and greatest result."""
+        return {"add": (-256, 254), "multiply": (-16256, 16384)}.get(self.op, (-128, 127))
 
     def combine(self, a: Expr, b: Expr) -> Expr:
         """Of two elements."""
@@ -363,6 +380,11 @@ class Requantization(_Average):
         for name in ("batch", "channels", "height", "width"):
             value = getattr(self, name)
             require(value >= 1, f"{self.name}.{name} must be at least 1, got {value}")
+
+    @property
+    def within(self) -> tuple[int, int]:
+        """Of the input."""
+        return -128, 127
 
     @property
     def name(self) -> str:

@@ -80,8 +80,17 @@ class Requantize:
         names = [n for n, used in (("bias", self.bias), ("multiplier", self.per_channel)) if used]
         return {n: ((channels,), "int32") for n in names}
 
-    def expression(self, value: Expr, bias: Expr | None, multiplier: Expr | None) -> Expr:
-        """Of one element; `bias` has rounding folded in where `folds_rounding`."""
+    def expression(
+        self,
+        value: Expr,
+        bias: Expr | None,
+        multiplier: Expr | None,
+        within: tuple[int, int] | None = None,
+    ) -> Expr:
+        """Of one element; `bias` has rounding folded in where `folds_rounding`.
+
+        `within` is the least and greatest `value`, if known: what need not be clipped is not.
+        """
         if bias is not None:
             value = value + bias
         if self.pre_shift:
@@ -97,7 +106,32 @@ class Requantize:
                     value = value + min(half, 32767)
                     half -= min(half, 32767)
             value = value >> self.shift
-        return te.clip(value, self.low, self.high)
+        least, greatest = self.range(within) if within is not None else (-(1 << 31), 1 << 31)
+        if least < self.low:
+            value = te.maximum(value, self.low)
+        if greatest > self.high:
+            value = te.minimum(value, self.high)
+        return value
+
+    def range(self, within: tuple[int, int]) -> tuple[int, int]:
+        """Least and greatest before clipping, of sums `within`; no bound where vectors come in."""
+        if self.bias or self.per_channel:
+            return -(1 << 31), 1 << 31
+        ends = [v >> self.pre_shift for v in within]
+        if self.multiplier is not None:
+            ends = [v * self.multiplier for v in ends]
+        if self.rounding and self.shift:
+            ends = [v + (1 << (self.shift - 1)) for v in ends]
+        if max(map(abs, ends)) >= 1 << 31:
+            return -(1 << 31), 1 << 31
+        return min(ends) >> self.shift, max(ends) >> self.shift
+
+    def clips(self, within: tuple[int, int] | None) -> int:
+        """ALU operations of an element that clipping takes."""
+        if within is None:
+            return 2
+        least, greatest = self.range(within)
+        return (least < self.low) + (greatest > self.high)
 
     def packed_bias(self, bias: np.ndarray) -> np.ndarray:
         """Bias as the expression wants it."""

@@ -195,6 +195,11 @@ class WindowOperator(Operator):
 
     requantize: Requantize
 
+    @property
+    def within(self) -> tuple[int, int] | None:
+        """Least and greatest sum, where that is less than what int32 holds."""
+        return None
+
     @abstractmethod
     def window(self, cfg: Config) -> Window:
         """Sizes on a machine."""
@@ -360,7 +365,7 @@ class WindowOperator(Operator):
             first=inp + wgt,
             array=products + 4 * parts + 12,
             reset=outputs,
-            alu=outputs * requantize_cycles(cfg, self.requantize) + 16,
+            alu=outputs * requantize_cycles(cfg, self.requantize, self.within) + 16,
             write=machine.write(outputs * cfg.out_elem_bytes),
         )
         return estimate(machine, cost, tiles, outputs)
@@ -436,7 +441,7 @@ class WindowOperator(Operator):
             bias, multiplier = (
                 vectors[name][at] if name in vectors else None for name in ("bias", "multiplier")
             )
-            return self.requantize.expression(sums[i], bias, multiplier)
+            return self.requantize.expression(sums[i], bias, multiplier, self.within)
 
         result = te.compute(sums.shape, epilogue, "requantized")
         y = te.compute(sums.shape, lambda *i: result[i].astype("int8"), name="y")
@@ -546,7 +551,7 @@ def reduction(z: Window, cfg: Config) -> list[te.IterVar]:
     ]  # fmt: skip
 
 
-def requantize_cycles(cfg: Config, how: Requantize) -> int:
+def requantize_cycles(cfg: Config, how: Requantize, within: tuple[int, int] | None = None) -> int:
     """Of the ALU, for one element."""
     cycles = 2 if how.bias else 0
     cycles += 1 if how.pre_shift else 0
@@ -556,7 +561,7 @@ def requantize_cycles(cfg: Config, how: Requantize) -> int:
         cycles += cfg.mul_cycles
     if how.shift:
         cycles += 1 + (how.rounding and not how.folds_rounding)
-    return cycles + 2
+    return cycles + how.clips(within)
 
 
 def _fill(a: np.ndarray, axis: int, size: int) -> np.ndarray:
