@@ -62,7 +62,7 @@ def ops(
     if name is None:
         table = Table("operator", "computes", title="Operators")
         for key, kind in known.items():
-            table.add_row(key, (kind.__doc__ or "").strip().splitlines()[0].strip("`"))
+            table.add_row(key, (kind.__doc__ or "").strip().splitlines()[0].replace("`", ""))
         console.print(table)
         return
     if not settings:
