@@ -171,6 +171,22 @@ class PointwiseOperator(Operator):
         )
         return estimate(machine, cost, tiles, outputs)
 
+    def bounds(self, cfg: Config, *, skip_padding: bool = True) -> dict[str, float]:
+        """Cycles that each part of the machine needs at least; see `WindowOperator.bounds`."""
+        del skip_padding
+        z, (oh, ow) = self.window(cfg), self.out_shape
+        whole = self.footprint(cfg, PointwiseKnobs(groups=z.groups, rows=oh, columns=ow))
+        outputs = z.groups * z.outputs * oh * ow
+        each = {
+            "array": whole.array,
+            "alu": whole.alu,
+            "both": (whole.array + whole.alu + whole.resets) / 2,
+            "read": (whole.inp * cfg.inp_elem_bytes + whole.wgt * cfg.wgt_elem_bytes)
+            / cfg.bus_bytes,
+            "write": outputs * cfg.out_elem_bytes / cfg.bus_bytes,
+        }
+        return {name: z.images * cycles for name, cycles in each.items()}
+
     def boxes(self, cfg: Config, knobs: PointwiseKnobs) -> list[Box]:
         """Output tiles as (images, groups, channels, rows, columns)."""
         z = self.window(cfg)

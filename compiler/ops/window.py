@@ -370,6 +370,29 @@ class WindowOperator(Operator):
         )
         return estimate(machine, cost, tiles, outputs)
 
+    def bounds(self, cfg: Config, *, skip_padding: bool = True) -> dict[str, float]:
+        """Cycles that each part of the machine needs at least.
+
+        `array`, `alu`, `read` and `write` by themselves; `both` is half of what array and ALU have
+        to do together, for either can set sums to zero.
+        """
+        w = self.window(cfg)
+        outputs = w.images * w.groups * w.outputs * math.prod(w.out_shape) * math.prod(w.phases)
+        array = w.products * math.prod(w.phases) * (w.inside if skip_padding else 1)
+        alu = outputs * requantize_cycles(cfg, self.requantize, self.within)
+        rows = w.out_shape[0] if w.subsampled else w.height
+        image = w.images * w.groups * w.inputs * rows * w.width * cfg.inp_elem_bytes
+        taps = 1 if w.shared else w.groups * w.taps * math.prod(w.phases)
+        weights = w.inputs * w.outputs * taps * cfg.wgt_elem_bytes
+        vectors = len(self.requantize.inputs(1)) * w.groups * w.outputs * cfg.acc_elem_bytes
+        return {
+            "array": array,
+            "alu": alu,
+            "both": (array + alu + outputs) / 2,
+            "read": (image + weights + vectors) / cfg.bus_bytes,
+            "write": outputs * cfg.out_elem_bytes / cfg.bus_bytes,
+        }
+
     # ---- computation -----------------------------------------------------------------------
     def boxes(self, cfg: Config, knobs: WindowKnobs) -> list[Box]:
         """Output tiles as (images, super-blocks, channels, rows, columns), in order of work."""
