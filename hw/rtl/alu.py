@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Module, Mux, Signal, signed
+from amaranth import Cat, Const, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.isa import AluOp, isa
-from covta.hw.params import Config, log2_exact
+from covta.hw.params import Config
 from covta.hw.rtl.alu_lane import STAGE1_LAYOUT, AluLane, LaneMultiplier
 
 __all__ = ["AluEngine", "alu_start_layout"]
 
-_OPERATION = {"alu_opcode": 3, "use_imm": 1, "imm": signed(16), "last": 1}
+_OPERATION = {"alu_opcode": 3, "new_b": 1, "last": 1}
+"""Of every operation; `new_b` is set if operand 2 is not that of the operation before."""
 
 
 def alu_start_layout(cfg: Config) -> data.StructLayout:
@@ -39,23 +40,25 @@ class AluEngine(wiring.Component):
     Legality, bounds and ``iter_out, iter_in, uop_end - uop_bgn > 0`` were checked before.
 
     A generator walks the loops, one operation a cycle, reads micro-ops and puts resolved
-    operations into a queue of ``QUEUE`` entries. Operations leave it in order: read src (unless
-    `use_imm`), read dst, two stages of execution, write. Nothing is forwarded: an operation waits
-    until every earlier write to its dst or src is visible.
+    operations into a queue of ``QUEUE`` entries. Operations leave it in order: read src, read dst,
+    two stages of execution, write. With `use_imm`, the first operation of an instruction takes the
+    immediate in the place of src, and the others read only dst. Nothing is forwarded: an operation
+    waits until every earlier write to its dst or src is visible.
 
     **Timing.** Number the operations of all instructions 0, 1, ...; for operation ``k``: ``s`` is
     the cycle of the start handshake of its instruction, ``g`` the cycle in which its micro-op
     address is presented (or would be), ``e`` and ``f`` the cycles in which the first and the last
     read address are presented, ``w`` the cycle in which the write is.
-    ``reads`` is 1 with `use_imm`, else 2.
-    ``occ`` is ``cfg.mul_cycles`` for MUL, else 1. ::
+    ``reads`` is 1 with `use_imm` in all operations of an instruction but the first, else 2.
+    ``occ`` is ``cfg.mul_cycles`` for MUL, else 1; ``extra`` is ``MUL_EXTRA`` for MUL, else 0;
+    ``gap[k]`` is ``occ[k]``, plus ``extra[k]`` if operation ``k + 1`` is no MUL. ::
 
         g[k] = max(g[k-1] + 1, s + START_TO_GENERATE, e[k-QUEUE] + 1)
         f[k] = max(g[k] + GENERATE_TO_READ + reads[k] - 1,
-                   f[k-1] + max(reads[k], occ[k-1]),
-                   max(w[j] for j < k with dst[j] in {dst[k], src[k] if reads[k] == 2}) + reads[k])
+                   f[k-1] + max(reads[k], gap[k-1]),
+                   max(w[j] for j < k with dst[j] in {dst[k], src[k] unless use_imm}) + reads[k])
         e[k] = f[k] - reads[k] + 1
-        w[k] = f[k] + READ_TO_WRITE + occ[k] - 1
+        w[k] = f[k] + READ_TO_WRITE + occ[k] - 1 + extra[k]
 
     An instruction is accepted from ``g`` of the last operation of the one before it on (any time if
     idle). `busy` is high from ``s + 1`` to the last ``w``; `done` is high in ``w + 1`` of the last
@@ -77,6 +80,8 @@ class AluEngine(wiring.Component):
     rd_en, rd_addr : ``Out``
         acc read port; `rd_data` is valid two cycles after the address.
     rd_data : ``In(acc_elem_bits)``
+    imm_en, imm : ``Out``
+        `imm` is wanted as `rd_data` of all lanes in the next cycle.
     wr_en, wr_addr, wr_data : ``Out``
         acc write port; a read presented one cycle later sees the write.
     busy, done, issue : ``Out(1)``
@@ -85,6 +90,7 @@ class AluEngine(wiring.Component):
     START_TO_GENERATE = 1
     GENERATE_TO_READ = 3
     READ_TO_WRITE = 4
+    MUL_EXTRA = LaneMultiplier.LATENCY - 1
     QUEUE = 8
 
     def __init__(self, cfg: Config) -> None:
@@ -99,6 +105,8 @@ class AluEngine(wiring.Component):
                 "rd_addr": Out(cfg.log2_acc_depth),
                 "rd_en": Out(1),
                 "rd_data": In(cfg.acc_elem_bits),
+                "imm_en": Out(1),
+                "imm": Out(signed(16)),
                 "wr_en": Out(1),
                 "wr_addr": Out(cfg.log2_acc_depth),
                 "wr_data": Out(cfg.acc_elem_bits),
@@ -112,7 +120,13 @@ class AluEngine(wiring.Component):
         """Generate, resolve, queue, issue, execute."""
         m = Module()
         self._queued = data.StructLayout(
-            {"dst": self.cfg.log2_acc_depth, "src": self.cfg.log2_acc_depth, **_OPERATION}
+            {
+                "dst": self.cfg.log2_acc_depth,
+                "src": self.cfg.log2_acc_depth,
+                "use_imm": 1,
+                "imm": signed(16),
+                **_OPERATION,
+            }
         )
         self._pop = Signal()
         self._generate(m)
@@ -129,7 +143,7 @@ class AluEngine(wiring.Component):
             | self._second
             | Cat(stages).any()
         )
-        m.d.sync += self.done.eq(self._stages[3].valid & self._stages[3].last)
+        m.d.sync += self.done.eq(self._stages[-1].valid & self._stages[-1].last)
         return m
 
     # ---- micro-ops and loops ---------------------------------------------------------------
@@ -154,15 +168,7 @@ class AluEngine(wiring.Component):
         ]
         m.d.sync += room.eq(room - fire + self._pop)
 
-        layout = data.StructLayout(
-            {
-                "valid": 1,
-                "fresh": 1,
-                "dst": cfg.log2_acc_depth,
-                "src": cfg.log2_acc_depth,
-                **_OPERATION,
-            }
-        )
+        layout = data.StructLayout({"valid": 1, "fresh": 1, **self._queued.members})
         first, second = (Signal(layout, name=f"pending_{k}") for k in (1, 2))
         self._pending = (first, second)
         m.d.sync += second.eq(first)
@@ -172,6 +178,7 @@ class AluEngine(wiring.Component):
             first.alu_opcode.eq(loop.alu_opcode),
             first.use_imm.eq(loop.use_imm),
             first.imm.eq(loop.imm),
+            first.new_b.eq(~loop.use_imm | first_of_all),
             first.last.eq(last),
         ]
         with m.If(fire):
@@ -234,7 +241,7 @@ class AluEngine(wiring.Component):
         m.d.comb += [
             self._resolved.dst.eq(micro_op[: cfg.log2_acc_depth] + pending.dst),
             self._resolved.src.eq(micro_op[cfg.log2_acc_depth :] + pending.src),
-            *(self._resolved[name].eq(pending[name]) for name in _OPERATION),
+            *(self._resolved[name].eq(pending[name]) for name in ("use_imm", "imm", *_OPERATION)),
         ]
 
     def _queue(self, m: Module) -> None:
@@ -257,149 +264,144 @@ class AluEngine(wiring.Component):
         cfg = self.cfg
         head = self._head
         stage_layout = data.StructLayout({"valid": 1, "dst": cfg.log2_acc_depth, **_OPERATION})
-        self._stages = [Signal(stage_layout, name=f"stage_{k}") for k in range(1, 5)]
+        count = self.READ_TO_WRITE + self.MUL_EXTRA
+        self._stages = [Signal(stage_layout, name=f"stage_{k + 1}") for k in range(count)]
         self._second = Signal()
-        waiting = Signal(stage_layout, reset_less=True)  # src is being read, dst comes next
-        cooldown = Signal(range(max(cfg.mul_cycles, 2)))
+        waiting = Signal(stage_layout, reset_less=True)  # operand 2 comes, then dst is read
+        # counts to the first read of a MUL that may follow a MUL, and MUL_EXTRA cycles on
+        cooldown = Signal(range(cfg.mul_cycles + self.MUL_EXTRA))
+        near = Signal(3)
 
         def clashes(address):
             return Cat(s.valid & (s.dst == address) for s in self._stages).any()
 
-        clear, free = Signal(), Signal()
+        clear, free, head_mul = Signal(), Signal(), Signal()
         m.d.comb += [
             clear.eq(~clashes(head.dst) & (head.use_imm | ~clashes(head.src))),
-            free.eq(~self._second & ((cooldown == 0) | ((cooldown == 1) & ~head.use_imm))),
+            head_mul.eq(head.alu_opcode == AluOp.MUL),
+            near.eq(Cat(cooldown <= 1, cooldown <= self.MUL_EXTRA, cooldown <= self.MUL_EXTRA + 1)),
+            free.eq(~self._second & Mux(head_mul, Mux(head.new_b, near[2], near[1]), near[0])),
             self._pop.eq((self._level != 0) & free & clear),
             self.issue.eq(self._pop),
         ]
         entering = Signal(stage_layout)  # the operation whose last read is presented
+        uses_imm = Signal(reset_less=True)
         with m.If(self._second):
             m.d.comb += [
                 entering.eq(waiting),
-                entering.imm.eq(0),
                 entering.valid.eq(1),
                 self.rd_addr.eq(waiting.dst),
             ]
         with m.Else():
             m.d.comb += [
                 *(entering[name].eq(head[name]) for name in ("dst", *_OPERATION)),
-                entering.valid.eq(self._pop & head.use_imm),
+                entering.valid.eq(self._pop & ~head.new_b),
                 self.rd_addr.eq(Mux(head.use_imm, head.dst, head.src)),
             ]
-        m.d.comb += self.rd_en.eq(self._pop | self._second)
-        m.d.sync += self._second.eq(self._pop & ~head.use_imm)
+        m.d.comb += [
+            self.rd_en.eq(self._pop | self._second),
+            self.imm_en.eq(self._second & uses_imm),
+        ]
+        m.d.sync += self._second.eq(self._pop & head.new_b)
         with m.If(self._pop):
             m.d.sync += [waiting[name].eq(head[name]) for name in ("dst", *_OPERATION)]
+            m.d.sync += [uses_imm.eq(head.use_imm), self.imm.eq(head.imm)]
         with m.If(entering.valid & (entering.alu_opcode == AluOp.MUL)):
-            m.d.sync += cooldown.eq(cfg.mul_cycles - 1)
+            m.d.sync += cooldown.eq(cfg.mul_cycles + self.MUL_EXTRA - 1)
         with m.Elif(cooldown != 0):
             m.d.sync += cooldown.eq(cooldown - 1)
         m.d.sync += self._stages[0].eq(entering)
 
     def _control(self, m: Module) -> None:
-        """Stages 1 to 4: read, operands there, result there (``mul_cycles`` times), write."""
+        """Stages: operand 2 there, dst there, result (of MUL: ``mul_cycles`` times), write.
+
+        A MUL takes `MUL_EXTRA` more between the last two; dispatch leaves room behind it.
+        """
         cfg = self.cfg
-        s1, s2, s3, s4 = self._stages
-        self._group = Signal(range(max(cfg.mul_cycles, 2)))
-        # known from registers, for the multipliers' operands: MUL in stage 3, whether it remains
-        # there, and the group whose products start
-        mul3, stays, starting = Signal(), Signal(), Signal.like(self._group)
+        s1, s2, s3, *extra, written = self._stages
+        mul2, mul3, stays = Signal(reset_less=True), Signal(), Signal()
+        # the group of lanes whose operands enter the multipliers, in stages 2 and 3
+        group = Signal(range(max(cfg.mul_cycles, 2)))
         last = cfg.mul_cycles - 1
-        self._stays_next = Signal()
-        m.d.sync += [s2.eq(s1), stays.eq(self._stays_next)]
+        self._multiplies = Signal()
+        stays_next = Signal()
+        m.d.comb += self._multiplies.eq((s2.valid & mul2) | stays)
+        m.d.sync += [s2.eq(s1), mul2.eq(s1.alu_opcode == AluOp.MUL), stays.eq(stays_next)]
         with m.If(stays):
-            m.d.comb += self._stays_next.eq(starting != last)
-            m.d.sync += [
-                self._group.eq(self._group + 1),
-                starting.eq(Mux(starting != last, starting + 1, 0)),
-            ]
+            m.d.comb += stays_next.eq(group != last)
+            m.d.sync += group.eq(Mux(group != last, group + 1, 0))
         with m.Else():
-            mul2 = s2.valid & (s2.alu_opcode == AluOp.MUL)
-            m.d.sync += [self._group.eq(0), s3.eq(s2), mul3.eq(mul2)]
+            m.d.sync += [s3.eq(s2), mul3.eq(mul2)]
             if last:
-                m.d.comb += self._stays_next.eq(mul2)
-                m.d.sync += starting.eq(mul2)
-        m.d.sync += [s4.eq(s3), s4.valid.eq(s3.valid & ~stays)]
-        m.d.comb += [self.wr_en.eq(s4.valid), self.wr_addr.eq(s4.dst)]
-        self._mul3, self._stays, self._starting = mul3, stays, starting
+                m.d.comb += stays_next.eq(s2.valid & mul2)
+                m.d.sync += group.eq(s2.valid & mul2)
+        for before, after in zip((s3, *extra), extra, strict=False):
+            m.d.sync += [after.eq(before)]
+        m.d.sync += [extra[0].valid.eq(s3.valid & mul3 & ~stays)]
+        m.d.sync += written.eq(extra[-1])
+        with m.If(~extra[-1].valid):
+            m.d.sync += [written.eq(s3), written.valid.eq(s3.valid & ~mul3)]
+        m.d.comb += [self.wr_en.eq(written.valid), self.wr_addr.eq(written.dst)]
+        # which lanes take a result: all, or in turn, LATENCY cycles behind their operands
+        self._store = Signal(cfg.mul_cycles)
+        turn = Const(1, cfg.mul_cycles) << group
+        turns = Mux(self._multiplies, turn, 0)[: cfg.mul_cycles]
+        for k in range(LaneMultiplier.LATENCY - 1):
+            following = Signal(cfg.mul_cycles, name=f"turns_{k + 1}")
+            m.d.sync += following.eq(turns)
+            turns = following
+        m.d.sync += self._store.eq(turns | (s2.valid & ~mul2).replicate(cfg.mul_cycles))
+        self._group, self._mul2 = group, mul2
 
     def _lanes(self, m: Module) -> None:
         cfg = self.cfg
-        s1, s2, s3, _ = self._stages
+        s1, s2 = self._stages[:2]
         op = Signal(STAGE1_LAYOUT, reset_less=True)
         code = s1.alu_opcode
-        shr, rqt, mul2 = Signal(), Signal(), Signal(reset_less=True)
+        shr, rqt = Signal(), Signal()
         m.d.comb += [
             shr.eq(code == AluOp.SHR),
             rqt.eq((code == AluOp.RQT) if cfg.has("requantize") else 0),
+            op.mul.eq(self._mul2),
         ]
-        log2_n = log2_exact(cfg.acc_bits)
-        in_reach = s1.imm[log2_n:] == s1.imm[-1].replicate(len(s1.imm) - log2_n)
-        far = Signal()
-        m.d.comb += far.eq(shr & ~in_reach)
-        if cfg.has("requantize") and log2_n < 5:
-            with m.If(rqt):
-                m.d.comb += far.eq(s1.imm[log2_n:5].any())
         m.d.sync += [
-            op.subtract.eq((code == AluOp.MIN) | (code == AluOp.MAX)),
             op.min.eq(code == AluOp.MIN),
             op.max.eq(code == AluOp.MAX),
             op.add.eq(code == AluOp.ADD),
             op.shift.eq(shr | rqt),
-            op.replace.eq((code == AluOp.ADD) | (code == AluOp.MUL) | (s1.use_imm & far)),
-            mul2.eq(code == AluOp.MUL),
         ]
-        # a lane's operand 2 is the union of its register and these, of which one is 0
-        imm2, imm3 = (
-            Signal(signed(s1.imm.shape().width), name=f"imm{k}", reset_less=True) for k in (2, 3)
-        )
         rqt2, rqt3 = (Signal(name=f"rqt{k}", reset_less=True) for k in (2, 3))
-        m.d.sync += [imm2.eq(s1.imm), rqt2.eq(rqt)]
-        with m.If(~self._stays):
-            m.d.sync += [rqt3.eq(rqt2), imm3.eq(imm2)]
-
+        m.d.sync += [rqt2.eq(rqt), rqt3.eq(s2.valid & rqt2)]
         lanes = []
         for k in range(cfg.lanes):
             m.submodules[f"lane_{k}"] = lane = AluLane(cfg)
             lanes.append(lane)
             m.d.comb += [
                 lane.a.eq(self.rd_data.word_select(k, cfg.acc_bits)),
-                lane.capture.eq(s1.valid & ~s1.use_imm),
-                lane.clear.eq(s1.valid & s1.use_imm),
+                lane.capture.eq(s1.valid & s1.new_b),
                 lane.shr.eq(shr),
                 lane.rqt.eq(rqt),
-                lane.amount.eq(s1.imm),
                 lane.load.eq(s2.valid),
                 lane.op.eq(op),
-                lane.imm.eq(imm2),
-                lane.store.eq(s3.valid & (~self._mul3 | (self._group == k // cfg.alu_mul_lanes))),
+                lane.store.eq(self._store[k // cfg.alu_mul_lanes]),
                 lane.rqt2.eq(rqt3),
-                lane.imm2.eq(imm3),
                 self.wr_data.word_select(k, cfg.acc_bits).eq(lane.o),
             ]
-        self._multiply(m, lanes, mul2)
+        self._multiply(m, lanes)
 
-    def _multiply(self, m: Module, lanes: list[AluLane], mul2) -> None:
-        """Products of lane group 0 start in stage 2, of the other groups in stage 3."""
+    def _multiply(self, m: Module, lanes: list[AluLane]) -> None:
+        """Operands of lane group 0 enter in stage 2, of the other groups in stage 3."""
         cfg = self.cfg
-        s1, s2 = self._stages[:2]
         width = cfg.alu_mul_lanes
-        en = Signal()
-        imm = Signal.like(s1.imm, name="imm_mul", reset_less=True)
-        m.d.comb += en.eq((s2.valid & mul2) | self._stays)
-        with m.If(~self._stays_next):
-            m.d.sync += imm.eq(s1.imm)
         for j in range(width):
             m.submodules[f"multiplier_{j}"] = multiplier = LaneMultiplier(cfg)
-            m.d.comb += multiplier.en.eq(en)
-            b = Signal(cfg.acc_bits, name=f"b_{j}")
-            with m.Switch(self._starting):
+            m.d.comb += multiplier.en.eq(self._multiplies)
+            with m.Switch(self._group):
                 for g in range(cfg.mul_cycles):
                     lane = lanes[g * width + j]
                     with m.Case(g) if g < cfg.mul_cycles - 1 else m.Default():
                         m.d.comb += [
                             multiplier.a.eq(lane.kept_a if g else lane.a),
-                            b.eq(lane.kept_b),
+                            multiplier.b.eq(lane.kept_b),
                         ]
                     m.d.comb += lane.product.eq(multiplier.o)
-            m.d.comb += multiplier.b.eq(b.as_signed() | imm)

@@ -163,6 +163,8 @@ class ComputeUnit(wiring.Component):
             acc.out_en.eq(self.out_en),
             acc.out_addr.eq(self.out_addr),
             self.out_data.eq(acc.out_data),
+            acc.alu_imm_en.eq(alu.imm_en),
+            acc.alu_imm.eq(alu.imm),
             loader.base_ptr.eq(self.base_ptr),
             loader.window_base.eq(self.window_base),
             loader.window_last.eq(self.window_last),

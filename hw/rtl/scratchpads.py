@@ -6,7 +6,7 @@ register. A write presented in cycle ``w`` is seen by reads presented in ``w + 1
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -143,6 +143,8 @@ class AccScratchpad(wiring.Component):
     -------
     gemm_rd_addr, gemm_rd_data, alu_rd_addr, alu_rd_data
         Reads, latency 2; `*_rd_en` claims the bank.
+    alu_imm_en, alu_imm
+        In the next cycle, `alu_rd_data` is `alu_imm` in every lane.
     gemm_wr_en, gemm_wr_addr, gemm_wr_data and the same for alu
         Whole elements.
     load : ``In(AccWrite)``
@@ -165,6 +167,8 @@ class AccScratchpad(wiring.Component):
                 f"{engine}_wr_data": In(bits),
             }
         members |= {
+            "alu_imm_en": In(1),
+            "alu_imm": In(signed(16)),
             "load": In(AccWrite(cfg)),
             "out_en": In(1),
             "out_addr": In(a),
@@ -184,6 +188,10 @@ class AccScratchpad(wiring.Component):
             bank = Signal(name=f"{engine}_bank")
             m.d.sync += bank.eq(getattr(self, f"{engine}_rd_addr")[-1])
             m.d.sync += getattr(self, f"{engine}_rd_data").eq(Mux(bank, *reversed(acc_data)))
+        with m.If(self.alu_imm_en):
+            imm = Signal(signed(self.cfg.acc_bits))
+            m.d.comb += imm.eq(self.alu_imm)
+            m.d.sync += self.alu_rd_data.eq(imm.replicate(self.cfg.lanes))
         out_bank, out_en_d = Signal(), Signal()
         m.d.sync += out_en_d.eq(self.out_en)
         with m.If(self.out_en):

@@ -26,7 +26,7 @@ GEMM_DRAIN_CYCLES = 7
 GEMM_DONE_CYCLES = 11
 GEMM_PRODUCTS, ALU_PRODUCTS = 6, 4
 ALU_QUEUE = 8
-START_TO_GENERATE, GENERATE_TO_READ, READ_TO_WRITE = 1, 3, 4
+START_TO_GENERATE, GENERATE_TO_READ, READ_TO_WRITE, MUL_EXTRA = 1, 3, 4, 2
 
 TAKE, SCAN, OFFER = range(3)
 NONE, GEMM, ALU, LOADER = range(4)
@@ -233,9 +233,14 @@ def alu_start(p, r, table, uops, reads_at, written_at, i, t, banks, done_at):
     `reads_at` is a ring of the last operations' ``e``; `written_at` the last ``w`` of every
     element.
     """
-    reads = 1 if table[i, USE_IMM] != 0 else 2
-    occupied = p.mul_cycles if table[i, ALU_OPCODE] == OP_MUL else 1
-    g, f, before, k = r.a_g, r.a_f, r.a_occupied, r.a_count
+    reads_src = table[i, USE_IMM] == 0
+    reads = 2  # an immediate takes the place of src once
+    occupied, extra = 1, 0
+    g, f, before, k = r.a_g, r.a_f, r.a_gap, r.a_count
+    if table[i, ALU_OPCODE] == OP_MUL:
+        occupied, extra = p.mul_cycles, MUL_EXTRA
+        if before > MUL_EXTRA:  # MUL after MUL
+            before -= MUL_EXTRA
     first_g, w = -1, 0
     bgn, end = table[i, UOP_BGN], table[i, UOP_END]
     earliest = t + START_TO_GENERATE
@@ -251,15 +256,17 @@ def alu_start(p, r, table, uops, reads_at, written_at, i, t, banks, done_at):
                 if first_g < 0:
                     first_g = g
                 seen = written_at[dst]
-                if reads == 2:
+                if reads_src:
                     seen = max(seen, written_at[uops[u, 1] + src_offset])
                 f = max(max(g + GENERATE_TO_READ + reads - 1, f + max(reads, before)), seen + reads)
                 reads_at[slot] = f - reads + 1
-                w = f + READ_TO_WRITE + occupied - 1
+                w = f + READ_TO_WRITE + occupied - 1 + extra
                 written_at[dst] = w
                 before = occupied
+                if not reads_src:
+                    reads = 1
                 k += 1
-    r.a_g, r.a_f, r.a_occupied, r.a_count = g, f, before, k
+    r.a_g, r.a_f, r.a_gap, r.a_count = g, f, occupied + extra, k
     r.a_banks = banks | (r.a_banks if t <= r.a_busy_last else 0)
     r.alu_busy += w - max(t, r.a_busy_last)
     r.a_busy_last = w

@@ -55,7 +55,7 @@ RUN = _record(
     s_cause s_banks s_empty s_uop_end uop_pending
     q_in q_out r_in r_out
     m_start m_last m_banks m_drain_last m_drain_banks m_uop_bgn m_uop_end m_done_in m_done_out
-    a_g a_f a_occupied a_count
+    a_g a_f a_gap a_count
     a_ready_at a_busy_last a_banks a_hold_from a_hold_last a_done_in a_done_out
     loader_banks l_retired retired_at
     st_raw st_checked st_dispatched st_retired st_answered
