@@ -177,8 +177,8 @@ class AluLane(wiring.Component):
             rotated = Mux(self._r[-1], rotated.rotate_right(n // 2), rotated)
         masked = Signal(n)
         shifted = Signal(n)
-        # Yosys gives the operand that is one wire to the data inputs of the carry chain, so that the
-        # other one merges into the table of the sum.
+        # Yosys gives the operand that is one wire to the data inputs of the carry chain, so that
+        # the other one merges into the tables of the sum.
         other = Cat((self._b[i] & self._add_b) | self.product[i] for i in range(n))
         m.d.comb += [
             masked.eq(Cat(drop.replicate(CHUNK) for drop in self._drop) | self._fine),
