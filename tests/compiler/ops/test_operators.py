@@ -1,0 +1,192 @@
+"""Operators with fixed sizes on small machines against NumPy, and what they promise of knobs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from covta.compiler.backend.ops import Alu, Gemm
+from covta.compiler.ops import (
+    AveragePool2d,
+    BatchMatmul,
+    BatchNorm,
+    Conv2d,
+    Dense,
+    DepthwiseConv2d,
+    Elementwise,
+    GlobalAveragePool2d,
+    GroupedConv2d,
+    LeakyRelu,
+    MaxPool2d,
+    OperatorError,
+    Requantization,
+    Requantize,
+    ResidualAdd,
+    TransposedConv2d,
+    compile_operator,
+)
+from covta.compiler.verify import verify_program
+from covta.hw.params import load_config
+from covta.runtime.device import open_device
+
+PLAIN = Requantize(bias=False, shift=0)
+
+CASES = {
+    "conv2d of 3 channels": Conv2d(in_channels=3, out_channels=8, height=9, width=9, padding=1),
+    "conv2d of 255 channels": Conv2d(
+        in_channels=255, out_channels=5, height=2, width=2, kernel=1
+    ),
+    "conv2d with a large kernel": Conv2d(
+        in_channels=4, out_channels=4, height=11, width=11, kernel=11, padding=5, stride=4
+    ),
+    "conv2d with a large dilation": Conv2d(
+        in_channels=4, out_channels=4, height=17, width=9, kernel=(3, 2), dilation=(8, 5), padding=1
+    ),
+    "conv2d, gathered": Conv2d(
+        in_channels=3, out_channels=8, height=11, width=11, kernel=7, stride=2, padding=3,
+        gather=True,
+    ),
+    "depthwise": DepthwiseConv2d(channels=10, height=7, width=7, padding=1),
+    "depthwise, two outputs a channel": DepthwiseConv2d(
+        channels=6, height=5, width=6, stride=2, padding=1, multiplier=2
+    ),
+    "grouped, groups within an element": GroupedConv2d(
+        in_channels=12, out_channels=12, groups=6, height=5, width=5, padding=1
+    ),
+    "grouped, groups across elements": GroupedConv2d(
+        in_channels=21, out_channels=35, groups=7, height=4, width=4
+    ),
+    "batch norm": BatchNorm(channels=9, height=4, width=5),
+    "transposed, 4 by 2": TransposedConv2d(in_channels=5, out_channels=6, height=4, width=4),
+    "transposed, 3 by 2": TransposedConv2d(
+        in_channels=5, out_channels=6, height=4, width=3, kernel=3, output_padding=1
+    ),
+    "transposed, stride beyond the kernel": TransposedConv2d(
+        in_channels=4, out_channels=4, height=3, width=3, kernel=1, stride=3, padding=0
+    ),
+    "dense": Dense(in_features=21, out_features=11, batch=5),
+    "batched matmul": BatchMatmul(items=3, rows=5, in_features=9, out_features=7),
+    "max pool 3 by 2": MaxPool2d(channels=5, height=8, width=9, kernel=3, stride=2, padding=1),
+    "max pool 2 by 2": MaxPool2d(channels=5, height=6, width=6),
+    "max pool 3 by 1": MaxPool2d(channels=5, height=5, width=5, kernel=3, stride=1, padding=1),
+    "max pool of windows that begin outside": MaxPool2d(
+        channels=5, height=3, width=3, kernel=3, stride=1, padding=2
+    ),
+    "average pool": AveragePool2d(channels=5, height=6, width=6, kernel=3, stride=1, padding=1),
+    "global average pool": GlobalAveragePool2d(channels=9, height=7, width=7),
+    "residual add": ResidualAdd(channels=5, height=4, width=4, scale_a=-128, scale_b=127),
+    "add": Elementwise(channels=5, height=4, width=4, op="add", requantize=PLAIN),
+    "multiply": Elementwise(
+        channels=5, height=4, width=4, op="multiply", requantize=Requantize(bias=False, shift=7)
+    ),
+    "min": Elementwise(channels=5, height=4, width=4, op="min"),
+    "max": Elementwise(channels=5, height=4, width=4, op="max"),
+    "leaky relu": LeakyRelu(channels=5, height=4, width=4),
+    "relu6": Requantization(
+        channels=5, height=4, width=4, requantize=replace(PLAIN, low=0, high=6)
+    ),
+    "requantise per channel": Requantization(
+        channels=5, height=4, width=4,
+        requantize=Requantize(bias=False, per_channel=True, shift=10, rounding=True),
+    ),
+}  # fmt: skip
+
+MACHINES = ("block16", "batch2", "in8_out4", "block8")
+"""One for each case, in turn; random operators run on all of them."""
+
+
+def run(config, operator, knobs=None, device="functional"):
+    cfg, arrays = load_config(config), operator.random_inputs(7)
+    compiled = compile_operator(cfg, operator, knobs, arrays=arrays)
+    result = open_device(device).run(compiled.program)
+    assert result.fault is None
+    return compiled, compiled.result(result), operator.reference(arrays), result
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_operator_is_what_numpy_says(case):
+    config = MACHINES[list(CASES).index(case) % len(MACHINES)]
+    compiled, got, wanted, _ = run(config, CASES[case])
+    np.testing.assert_array_equal(got, wanted)
+    report = verify_program(compiled.program)
+    assert [f for f in report.findings if f.severity == "error" or f.rule == "truncation"] == []
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_expected_output_of_a_program_is_the_reference(case):
+    operator, cfg = CASES[case], load_config("block16")
+    packed = operator.pack_output(cfg, operator.reference(operator.random_inputs(1)))
+    got = operator.unpack(cfg, packed)
+    np.testing.assert_array_equal(got, operator.reference(operator.random_inputs(1)))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_default_is_picked_at_once_and_is_legal(case):
+    operator, cfg = CASES[case], load_config("edge")
+    begin = time.process_time()
+    knobs = operator.default(cfg)
+    assert time.process_time() - begin < 0.5
+    assert operator.space(cfg).legal(knobs)
+
+
+def test_a_depthwise_tap_is_one_micro_op():
+    layer = DepthwiseConv2d(channels=16, height=6, width=6, requantize=PLAIN)
+    compiled = compile_operator(load_config("edge"), layer)
+    trace = next(s.result for s in compiled.built.backend.stages if s.name == "trace")
+    taps = sum(op.cycles for op in trace.ops if isinstance(op, Gemm) and not op.reset)
+    assert taps == 4 * 4 * 9
+
+
+def test_a_residual_add_takes_no_addition_of_the_alu():
+    layer = ResidualAdd(channels=16, height=4, width=4)
+    compiled = compile_operator(load_config("edge"), layer)
+    trace = next(s.result for s in compiled.built.backend.stages if s.name == "trace")
+    assert sum(op.cycles for op in trace.ops if isinstance(op, Gemm) and not op.reset) == 32
+    assert {op.op.name for op in trace.ops if isinstance(op, Alu)} == {"SHR", "MAX", "MIN"}
+
+
+def test_a_3x3_maximum_of_stride_2_takes_6_operations_a_result():
+    layer = MaxPool2d(channels=16, height=8, width=8, kernel=3, stride=2, padding=1)
+    knobs = replace(layer.default(load_config("edge")), rows=4, columns=4, taper=False)
+    compiled = compile_operator(load_config("edge"), layer, knobs)
+    trace = next(s.result for s in compiled.built.backend.stages if s.name == "trace")
+    assert sum(op.cycles for op in trace.ops if isinstance(op, Alu)) <= 16 * 6
+
+
+def test_what_cannot_exceed_is_not_clipped():
+    layer = Requantization(channels=16, height=2, width=2)  # ReLU
+    compiled = compile_operator(load_config("edge"), layer)
+    trace = next(s.result for s in compiled.built.backend.stages if s.name == "trace")
+    assert {op.op.name for op in trace.ops if isinstance(op, Alu)} == {"MAX"}
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: GroupedConv2d(in_channels=6, out_channels=4, groups=4, height=3, width=3),
+         "groups must divide in_channels 6"),
+        (lambda: MaxPool2d(channels=1, height=4, width=4, kernel=2, padding=2),
+         "every window must meet the image"),
+        (lambda: LeakyRelu(channels=1, height=1, width=1, slope=9, slope_shift=3),
+         "must be from 0 to 1"),
+        (lambda: Elementwise(channels=1, height=1, width=1, op="xor"), "op must be among"),
+        (lambda: ResidualAdd(channels=1, height=1, width=1, scale_a=200), "must fit int8"),
+        (lambda: ResidualAdd(channels=1, height=1, width=1, requantize=Requantize()),
+         "no vectors per channel"),
+        (lambda: TransposedConv2d(in_channels=1, out_channels=1, height=1, width=1, padding=9),
+         "leaves nothing of the output"),
+        (lambda: Dense(in_features=0, out_features=1), "at least 1"),
+    ],
+)  # fmt: skip
+def test_an_operator_that_cannot_be_is_refused(make, message):
+    with pytest.raises(OperatorError, match=message):
+        make()
+
+
+def test_a_machine_too_small_is_named():
+    layer = MaxPool2d(channels=4, height=9, width=9, kernel=9)
+    with pytest.raises(OperatorError, match="shallow has inp 4"):
+        layer.default(load_config("shallow"))
