@@ -6,7 +6,7 @@ from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from covta.hw.counters import COUNTER_BITS, COUNTERS
+from covta.hw.counters import COUNTERS
 from covta.hw.params import Config
 from covta.hw.registers import (
     ADDR_BITS,
@@ -17,10 +17,10 @@ from covta.hw.registers import (
     implemented_mask,
     reset_value,
 )
+from covta.hw.rtl.event_counters import CYCLES_LOW, EventCounters
 from covta.hw.rtl.interfaces import CAUSE_BITS, INDEX_BITS, MEMORY_TYPES
 
 DATA_BITS = 32
-CYCLE_BITS = 64
 
 RESP_OKAY = 0
 RESP_SLVERR = 2
@@ -60,11 +60,12 @@ class ControlRegisters(wiring.Component):
     Each of AW, W and AR has a register of one entry, B and R an output register; no output of the
     bus depends on an input in the same cycle. With address and data both held in cycle ``e`` and B
     free, the write acts: B is valid, a command's strobe is high and a register has its new value in
-    ``e + 1``. A read held in ``e`` with R free answers in ``e + 1``. What is refused:
+    ``e + 1``. A read held in ``e`` with R free answers in ``e + 1``; a counter's waits for the
+    counter's turn, at most 15 cycles (see `EventCounters`). What is refused:
     ``docs/registers.md``.
 
-    A counter's strobe in cycle ``t`` shows in its value in ``t + 2``, as does `running` in the
-    cycle counter; strobes up to and including the cycle of `clear_counters` are forgotten.
+    A counter's strobe in cycle ``t`` shows in an answer in ``t + 3`` or later, as does `running` in
+    the cycle counter; strobes up to and including the cycle of `clear_counters` are forgotten.
 
     Members
     -------
@@ -103,8 +104,13 @@ class ControlRegisters(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        # Bits that are not implemented are not held: an address may have no high half at all.
         self._written = {
-            r.name: Signal(32, name=r.name.lower(), init=reset_value(r, self.cfg))
+            r.name: Signal(
+                implemented_mask(r, self.cfg).bit_length(),
+                name=r.name.lower(),
+                init=reset_value(r, self.cfg),
+            )
             for r in REGISTERS
             if r.access is Access.WRITE
         }
@@ -117,22 +123,12 @@ class ControlRegisters(wiring.Component):
 
     # ---- counting --------------------------------------------------------------------------
     def _count(self, m: Module) -> None:
-        self._cycles = cycles = Signal(CYCLE_BITS)
-        self._counts = {
-            name: Signal(COUNTER_BITS, name=f"count_{name.replace('.', '_')}") for name in COUNTERS
-        }
-        strobes, running = Signal(len(COUNTERS)), Signal()
-        m.d.sync += [
-            strobes.eq(Mux(self.clear_counters, 0, self.counter)),
-            running.eq(self.running & ~self.clear_counters),
+        m.submodules.counters = self._counters = counters = EventCounters()
+        m.d.comb += [
+            counters.strobe.eq(self.counter),
+            counters.running.eq(self.running),
+            counters.clear.eq(self.clear_counters),
         ]
-        with m.If(running):
-            m.d.sync += cycles.eq(cycles + 1)
-        for strobe, count in zip(strobes, self._counts.values(), strict=True):
-            with m.If(strobe & ~count.all()):
-                m.d.sync += count.eq(count + 1)
-        with m.If(self.clear_counters):
-            m.d.sync += [count.eq(0) for count in (cycles, *self._counts.values())]
 
     # ---- writing ---------------------------------------------------------------------------
     def _write(self, m: Module) -> None:
@@ -166,8 +162,7 @@ class ControlRegisters(wiring.Component):
                         if r.access is Access.STROBE:
                             m.d.comb += commands.eq(masked)
                         else:
-                            held = self._written[r.name]
-                            m.d.sync += held.eq((held & ~mask) | masked)
+                            self._store(m, self._written[r.name], word, strobes)
         control = REGISTER_BY_NAME["CONTROL"]
         for name, signal in (
             ("launch", self.launch),
@@ -185,38 +180,57 @@ class ControlRegisters(wiring.Component):
         with m.Elif(b.ready):
             m.d.sync += b.valid.eq(0)
 
+    def _store(self, m: Module, held: Signal, word: Signal, strobes: Signal) -> None:
+        """The bytes that are strobed."""
+        for k, strobe in enumerate(strobes):
+            part = slice(8 * k, min(8 * k + 8, len(held)))
+            if part.start < part.stop:
+                with m.If(strobe):
+                    m.d.sync += held[part].eq(word[part])
+
     # ---- reading ---------------------------------------------------------------------------
-    def _shown(self, r: Register, cycles_high: Signal) -> Value:
-        """What a register reads."""
+    def _shown(self, r: Register) -> Value:
+        """What a register that is no counter reads."""
         if r.name in self._written:
             return self._written[r.name]
         if r.name == "STATUS":
             return Cat(getattr(self, field.name) for field in r.fields)
-        if r.value in self._counts:
-            return self._counts[r.value]
-        if r.value == "cycles":
-            return cycles_high if r.value_lsb else self._cycles[:DATA_BITS]
         if r.value:
             return getattr(self, r.value)
         return Const(reset_value(r, self.cfg), DATA_BITS)
 
     def _read(self, m: Module) -> None:
-        ar, r = self.axil.ar, self.axil.r
+        ar, r, counters = self.axil.ar, self.axil.r, self._counters
         have_addr = Signal()
         addr = Signal(ADDR_BITS)
         act, found = Signal(), Signal()
         word = Signal(DATA_BITS)
-        cycles_high = Signal(DATA_BITS)
-        m.d.comb += [ar.ready.eq(~have_addr), act.eq(have_addr & ~r.valid)]
+        turn = Signal.like(counters.turn)
+        is_counter, at_turn = Signal(), Signal()
+        cycles_high, low_taken = Signal(DATA_BITS), Signal()
+        m.d.comb += [
+            ar.ready.eq(~have_addr),
+            at_turn.eq(counters.turn == turn),
+            act.eq(have_addr & ~r.valid & (at_turn | ~is_counter)),
+        ]
         with m.If(ar.valid & ar.ready):
             m.d.sync += [have_addr.eq(1), addr.eq(ar.p.addr)]
+        words = {name: k for k, name in enumerate(COUNTERS)} | {"cycles": CYCLES_LOW}
         with m.Switch(addr[2:]):
             for register in REGISTERS:
                 with m.Case(register.offset >> 2):
-                    m.d.comb += [found.eq(1), word.eq(self._shown(register, cycles_high))]
-                    if register.name == "CYCLES_LO":
-                        with m.If(act):
-                            m.d.sync += cycles_high.eq(self._cycles[DATA_BITS:])
+                    m.d.comb += found.eq(1)
+                    if register.name == "CYCLES_HI":
+                        m.d.comb += word.eq(cycles_high)
+                    elif register.value in words:
+                        m.d.comb += [is_counter.eq(1), turn.eq(words[register.value])]
+                        m.d.comb += word.eq(counters.value)
+                    else:
+                        m.d.comb += word.eq(self._shown(register))
+        # The high half has its turn right after the low half.
+        m.d.sync += low_taken.eq(act & is_counter & (turn == CYCLES_LOW))
+        with m.If(low_taken):
+            m.d.sync += cycles_high.eq(counters.value)
         with m.If(act):
             m.d.sync += [
                 have_addr.eq(0),

@@ -10,6 +10,7 @@ from amaranth.sim import Simulator
 from covta.hw.counters import COUNTERS
 from covta.hw.params import Config, load_config
 from covta.hw.registers import REGISTER_BY_NAME, REGISTERS, Access, counter_register, reset_value
+from covta.hw.rtl.event_counters import CYCLES_LOW, TURN_BITS, WORDS, EventCounters
 from covta.hw.rtl.registers import RESP_OKAY, RESP_SLVERR, ControlRegisters
 
 LIMIT_CYCLES = 200
@@ -240,5 +241,36 @@ def test_an_access_is_answered_two_cycles_on_and_another_starts_with_the_answer(
             assert ctx.get(a.b.valid) == answered
             assert ctx.get(a.r.valid) == answered
             await ctx.tick()
+
+    simulate(dut, bench)
+
+
+def test_counters_stay_at_their_maximum_and_cycles_carry_into_their_high_half():
+    dut = EventCounters()
+    strobed = 3
+
+    async def value(ctx, word):
+        while ctx.get(dut.turn) != word:
+            await ctx.tick()
+        return ctx.get(dut.value)
+
+    async def bench(ctx):
+        ctx.set(dut.clear, 1)
+        await ctx.tick()
+        ctx.set(dut.clear, 0)
+        await ctx.tick().repeat(2 << TURN_BITS)
+        assert await value(ctx, WORDS - 1) == 0
+        for word in (strobed, CYCLES_LOW):
+            ctx.set(dut.words.data[word], (1 << 32) - 5)
+        ctx.set(dut.strobe, 1 << strobed)
+        ctx.set(dut.running, 1)
+        await ctx.tick().repeat(40)
+        ctx.set(dut.strobe, 0)
+        ctx.set(dut.running, 0)
+        await ctx.tick().repeat(2)
+        assert await value(ctx, 0) == 0
+        assert await value(ctx, strobed) == (1 << 32) - 1
+        assert await value(ctx, CYCLES_LOW) == 35
+        assert await value(ctx, CYCLES_LOW + 1) == 1
 
     simulate(dut, bench)
