@@ -31,6 +31,9 @@ EXTENSIONS: dict[str, str] = {
 """Names of the instruction set's extensions and what each adds."""
 
 
+MIN_LOAD_AHEAD_BEATS = 256
+
+
 class ConfigError(ValueError):
     """A configuration that cannot be built; the message names field, rule and value."""
 
@@ -212,6 +215,15 @@ class Config(_Model, frozen=True):
     def acc_depth(self) -> int:
         """Tensors the acc scratchpad holds; the out scratchpad as many."""
         return self.buffers.acc // self.acc_elem_bytes
+
+    @property
+    def load_ahead_beats(self) -> int:
+        """Beats in flight at which the load unit asks for no further burst.
+
+        A quarter of what the port can have in flight, at least 256: enough to stream at latencies
+        up to about as many cycles, and all that a load of the compute unit waits behind.
+        """
+        return max(MIN_LOAD_AHEAD_BEATS, self.bus.max_burst_beats * self.bus.max_outstanding // 4)
 
     @property
     def log2_uop_depth(self) -> int:

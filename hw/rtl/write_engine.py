@@ -15,10 +15,11 @@ def write_beat_layout(cfg: Config) -> data.StructLayout:
     return data.StructLayout({"data": cfg.bus.data_bits, "last": 1})
 
 
-class TwoEntryQueue(wiring.Component):
-    """A queue of two entries whose outputs, `i.ready` among them, all come from registers.
+class OutputRegister(wiring.Component):
+    """A stream's register: `o` comes from it, `i` is taken while it is empty or taken from.
 
-    Taken in ``t``, offered from ``t + 1`` on; one a cycle. `i.ready` while fewer than two are held.
+    Taken in ``t``, offered from ``t + 1`` on; one a cycle. `i.ready` depends on `o.ready` in the
+    same cycle.
 
     Parameters
     ----------
@@ -37,35 +38,21 @@ class TwoEntryQueue(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         i, o = self.i, self.o
-        first, second = Signal(self.shape), Signal(self.shape)
-        first_valid, second_valid = Signal(), Signal()
-        m.d.comb += [
-            i.ready.eq(~second_valid),
-            o.valid.eq(first_valid),
-            o.payload.eq(first),
-        ]
-        with m.If(~first_valid | o.ready):
-            m.d.sync += [
-                first_valid.eq(second_valid | i.valid),
-                second_valid.eq(0),
-            ]
-            with m.If(second_valid):
-                m.d.sync += first.eq(second)
-            with m.Else():
-                m.d.sync += first.eq(i.payload)
-        with m.Elif(i.valid & i.ready):
-            m.d.sync += [second.eq(i.payload), second_valid.eq(1)]
+        valid, held = Signal(), Signal(self.shape)
+        m.d.comb += [i.ready.eq(~valid | o.ready), o.valid.eq(valid), o.payload.eq(held)]
+        with m.If(i.ready):
+            m.d.sync += [valid.eq(i.valid), held.eq(i.payload)]
         return m
 
 
 class WriteEngine(wiring.Component):
-    """Passes bursts to AW and beats to W, each through a queue of two entries, and counts bursts.
+    """Passes bursts to AW and beats to W, each through a register, and counts bursts.
 
-    A burst is accepted in a cycle in which the AW queue holds fewer than two, fewer than
+    A burst is accepted in a cycle in which the AW register is empty or taken, fewer than
     ``cfg.bus.max_outstanding`` bursts are in flight and not `halt`; it is on AW from the next cycle
-    on (or when the one before it has gone). It is in flight from the cycle after it is accepted up
-    to and including the cycle of its B. A beat taken in ``t`` is on W from ``t + 1`` on (likewise).
-    `response` is B itself, in its cycle.
+    on. It is in flight from the cycle after it is accepted up to and including the cycle of its B.
+    A beat is taken in a cycle ``t`` in which the W register is empty or taken, and is on W from
+    ``t + 1`` on. `response` is B itself, in its cycle.
 
     The client offers beats only of bursts that were accepted in an earlier cycle, and does so
     under `halt` too: then everything accepted completes and `idle` rises.
@@ -97,8 +84,8 @@ class WriteEngine(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cfg, axi = self.cfg, self.axi
-        m.submodules.aw = aw = TwoEntryQueue(burst_layout(cfg))
-        m.submodules.w = w = TwoEntryQueue(write_beat_layout(cfg))
+        m.submodules.aw = aw = OutputRegister(burst_layout(cfg))
+        m.submodules.w = w = OutputRegister(write_beat_layout(cfg))
         wiring.connect(m, aw.o, wiring.flipped(axi.aw))
         wiring.connect(m, w.o, wiring.flipped(axi.w))
         wiring.connect(m, wiring.flipped(self.data), w.i)

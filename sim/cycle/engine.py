@@ -87,8 +87,11 @@ WATCHDOG = int(FaultCause.WATCHDOG)
 
 # ---- read engine -------------------------------------------------------------------------------
 @jit
-def grant_client(p, r, gens, ring_last, t):
+def grant_client(p, r, gens, ring_last, ahead_last, ahead_beats, t):
     """Client whose burst the read engine accepts in cycle `t`, or -1; and when to look again."""
+    while r.ahead_out < r.ahead_in and ahead_last[r.ahead_out % RING] < t:
+        r.ahead_sum -= ahead_beats[r.ahead_out % RING]
+        r.ahead_out += 1
     k = r.read_grants
     free_at = r.ar_free_at
     if k >= p.port_limit:
@@ -104,6 +107,8 @@ def grant_client(p, r, gens, ring_last, t):
                 break
     if wants < 0:
         return -1, NEVER
+    if wants == CLIENT_LOAD and r.ahead_sum >= p.load_ahead:
+        return -1, ahead_last[r.ahead_out % RING] + 1
     if free_at > t:
         return -1, free_at
     return wants, t + 1
@@ -318,6 +323,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
     queue_in, queue_out = np.zeros(3, np.int64), np.zeros(3, np.int64)
     beat_at, beat_bad = np.zeros(FETCH_RING, np.int64), np.zeros(FETCH_RING, np.bool_)
     ring_last = np.zeros(RING, np.int64)
+    ahead_last, ahead_beats = np.zeros(RING, np.int64), np.zeros(RING, np.int64)
     l_insn, l_at = np.zeros((2, RING), np.int64), np.zeros((2, RING), np.int64)
     l_done = np.full((2, RING), NEVER, np.int64)
     scanned = np.zeros((RING, 6), np.int64)  # insn, visible at, banks, empty, cause, uop_end
@@ -375,7 +381,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
 
         # ---- read engine and fetch ------------------------------------------------------------
         beats0, beats1 = burst_beats(p, gens[0]), burst_beats(p, gens[1])
-        granted, look = grant_client(p, r, gens, ring_last, t)
+        granted, look = grant_client(p, r, gens, ring_last, ahead_last, ahead_beats, t)
         wake = min(wake, look)
         if granted == CLIENT_FETCH:
             fetch_burst(p, r, regions, ring_last, beat_at, beat_bad, t)
@@ -400,6 +406,11 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                 g.beats == beats,
                 ring_last,
             )
+            if granted == CLIENT_LOAD:
+                ahead_last[r.ahead_in % RING] = ring_last[(r.read_grants - 1) % RING]
+                ahead_beats[r.ahead_in % RING] = beats
+                r.ahead_sum += beats
+                r.ahead_in += 1
         if fetch_step(
             p,
             r,
@@ -666,8 +677,8 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
         if g.valid != 0 and presents(p, g, beats):
             k = r.write_grants
             at = t
-            if k >= 2:
-                at = max(at, w_aw[(k - 2) % RING] + 1)
+            if k >= 1:
+                at = max(at, w_aw[(k - 1) % RING])
             if k >= p.port_limit:
                 at = max(at, w_b[(k - p.port_limit) % RING] + 1)
             if at <= t:

@@ -290,7 +290,7 @@ def grant_write(
                 read = max(read, leave_at[r.st_elems % ELEM_DEPTH] + 1)
             r.st_read_last = read
             r.st_elem_at = read + 3
-        leave = max(max(r.st_elem_at, r.st_leave_last + 1), max(t + 1, r.w_before + 1))
+        leave = max(max(r.st_elem_at, r.st_leave_last + 1), max(t + 1, r.w_last))
         r.st_leave_last = leave
         r.st_part += 1
         if r.st_part == p.out_beats:
@@ -303,7 +303,6 @@ def grant_write(
         w = not_stalled(p, W, w)
         r.w_credit = p.rate
         r.w_credit_at = w + 1
-        r.w_before = r.w_last
         r.w_last = w
     r.write_beats += beats
     b = not_stalled(p, B, max(r.w_last + p.latency, r.b_last + 1))

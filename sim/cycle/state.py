@@ -26,7 +26,7 @@ PARAMETERS = _record(
     uop_depth inp_depth wgt_depth acc_depth mul_cycles has_pad_min
     fetch_buffer fetch_burst insns_per_beat beats_per_insn first_slot
     insn_count insn_addr window_first window_last watchdog
-    out_beats latency rate seed threshold regions"""
+    out_beats latency rate seed threshold regions load_ahead"""
 )
 """Constants of one run."""
 
@@ -45,9 +45,9 @@ LOADER = _record(
 
 RUN = _record(
     """now
-    read_grants ar_free_at
+    read_grants ar_free_at ahead_in ahead_out ahead_sum
     r_free_at r_credit r_credit_at
-    write_grants aw_last w_last w_before b_last
+    write_grants aw_last w_last b_last
     w_free_at w_credit w_credit_at
     f_left f_asked f_addr f_free f_request f_request_addr f_request_beats
     f_beats_in f_beats_out f_full f_error f_part f_slot f_index
