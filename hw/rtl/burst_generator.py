@@ -17,11 +17,13 @@ SIZE_BITS = 16
 """Bits of `x_size`, `y_size` and `x_stride`, in elements."""
 
 
-def block_layout(cfg: Config, size_bits: int) -> data.StructLayout:
+def block_layout(
+    cfg: Config, size_bits: int, index_bits: int = INDEX_BITS
+) -> data.StructLayout:
     """A transfer for :class:`BurstGenerator`.
 
     `addr` is the byte address of the first element with one bit more than the bus has: set if the
-    address overflowed. `rows` and `row_bytes` are at least 1.
+    address overflowed. `rows` and `row_bytes` are at least 1. `index` names it in a fault.
     """
     return data.StructLayout(
         {
@@ -29,7 +31,7 @@ def block_layout(cfg: Config, size_bits: int) -> data.StructLayout:
             "rows": SIZE_BITS,
             "row_bytes": size_bits,
             "stride_bytes": size_bits,
-            "index": INDEX_BITS,
+            "index": index_bits,
         }
     )
 
@@ -83,12 +85,13 @@ class BurstGenerator(wiring.Component):
     ``cfg.bus.max_burst_beats`` long, as long as possible, and cross no 4 KiB boundary. A row that
     does not begin or end on a beat is widened to whole beats.
 
-    Timing: a row stage and a burst stage. A transfer accepted in cycle ``u`` presents its first
-    burst in ``u + 2`` or, if bursts before it still wait then, in the cycle after the last of them
-    is accepted. While `o.ready` a burst leaves every cycle; rows and transfers follow each other
-    without a bubble. `i.ready` is high while the row stage is empty or gives its last row to the
-    burst stage, which takes a row when it is empty or its row's last burst is accepted; so
-    `i.ready` depends on `o.ready` combinationally.
+    Timing: a row stage, which reads the transfer where it is offered, and a burst stage. A transfer
+    offered from ``u`` on, while the row stage is empty, presents its first burst in ``u + 2`` or, if
+    bursts before it still wait then, in the cycle after the last of them is accepted. The burst
+    stage takes a row when it is empty or its row's last burst is accepted; with the transfer's last
+    row `i.ready` is high, and the row stage is empty in the next cycle. While `o.ready` a burst
+    leaves every cycle, also from row to row; only between two transfers of a single burst each there
+    is one cycle without.
 
     A burst not inside the window is not presented: `fault` is valid instead, from the cycle in
     which it would have been presented, and the generator stands still until reset. Nothing is
@@ -101,10 +104,12 @@ class BurstGenerator(wiring.Component):
         Width of `row_bytes` and `stride_bytes`.
     granule_bytes : int
         Every address, size and stride is a multiple of this; at most a beat, which is the default.
+    index_bits : int
+        Width of `index`.
 
     Members
     -------
-    i : ``In(stream(block_layout))``
+    i : ``In(stream(block_layout))``, which holds its payload until it is taken
     window_base, window_last : ``In(addr_bits)``, first and last byte address allowed
     o : ``Out(stream(burst_layout))``
     fault : ``Out(FAULT_LAYOUT)``, DRAM_WINDOW
@@ -112,14 +117,22 @@ class BurstGenerator(wiring.Component):
     idle : ``Out(1)``, no burst left to present
     """
 
-    def __init__(self, cfg: Config, *, size_bits: int, granule_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        *,
+        size_bits: int,
+        granule_bytes: int | None = None,
+        index_bits: int = INDEX_BITS,
+    ) -> None:
         self.cfg = cfg
+        self.index_bits = index_bits
         self.size_bits = size_bits
         self.granule_bytes = granule_bytes or cfg.bus_bytes
         assert self.granule_bytes <= cfg.bus_bytes
         super().__init__(
             {
-                "i": In(stream.Signature(block_layout(cfg, size_bits))),
+                "i": In(stream.Signature(block_layout(cfg, size_bits, index_bits))),
                 "window_base": In(cfg.bus.addr_bits),
                 "window_last": In(cfg.bus.addr_bits),
                 "o": Out(stream.Signature(burst_layout(cfg))),
@@ -140,33 +153,29 @@ class BurstGenerator(wiring.Component):
     def _rows(self, m: Module) -> None:
         """Row stage: address of the next row; addresses and sizes in granules."""
         shift = log2_exact(self.granule_bytes)
-        units_bits = self.size_bits - shift
         addr_bits = self.cfg.bus.addr_bits
         self._row_addr = addr = Signal(addr_bits + 1 - shift)
-        self._row_units_m1 = units_m1 = Signal(units_bits)
-        self._row_index = index = Signal(INDEX_BITS)
-        stride = Signal(units_bits)
+        self._row_units_m1 = units_m1 = Signal(self.size_bits - shift)
         rows_m1 = Signal(SIZE_BITS)
         last = Signal()
         i = self.i
-        m.d.comb += [last.eq(rows_m1 == 0), i.ready.eq(~self._row_valid | (self._row_taken & last))]
-        with m.If(i.ready):
+        m.d.comb += [last.eq(rows_m1 == 0), i.ready.eq(self._row_taken & last)]
+        with m.If(~self._row_valid):
             m.d.sync += [
                 self._row_valid.eq(i.valid),
                 addr.eq(i.p.addr[shift:]),
                 units_m1.eq(i.p.row_bytes[shift:] - 1),
-                stride.eq(i.p.stride_bytes[shift:]),
                 rows_m1.eq(i.p.rows - 1),
-                index.eq(i.p.index),
             ]
         with m.Elif(self._row_taken):
             m.d.sync += [
-                addr.eq(saturate(addr + stride, addr_bits - shift)),
+                self._row_valid.eq(~last),
+                addr.eq(saturate(addr + i.p.stride_bytes[shift:], addr_bits - shift)),
                 rows_m1.eq(rows_m1 - 1),
             ]
 
     def _bursts(self, m: Module) -> None:
-        """Burst stage: beats left of one row."""
+        """Burst stage: beats left of one row, and the length of its next burst."""
         cfg = self.cfg
         beat_shift = log2_exact(cfg.bus_bytes)
         split = beat_shift - log2_exact(self.granule_bytes)
@@ -176,41 +185,62 @@ class BurstGenerator(wiring.Component):
         self._burst_valid = valid = Signal()
         addr = Signal(cfg.bus.addr_bits + 1 - beat_shift)
         beats_m1 = Signal(len(self._row_units_m1) - split + 1)
-        index = Signal(INDEX_BITS)
+        length_m1 = Signal(length_bits)
         row_last = Signal()
+        index = Signal(self.index_bits)
         accepted = Signal()
         m.d.comb += self._row_taken.eq(self._row_valid & (~valid | (accepted & row_last)))
 
-        # The shortest of: the row, the page, the longest burst.
-        page, row, length_m1 = (Signal(length_bits, name=n) for n in ("page", "row", "length_m1"))
-        to_page_m1 = ~addr[:page_bits]
-        row_long = beats_m1[length_bits:].any()
+        # What follows: the next burst of the row, or the next row's first. Which of them does not
+        # depend on whether the burst is accepted.
+        begin = ~valid | row_last
+        next_addr, rest = Signal.like(addr), Signal.like(beats_m1)
+        with m.If(begin):
+            offset = self._row_addr[:split]
+            m.d.comb += [
+                next_addr.eq(self._row_addr[split:]),
+                rest.eq((self._row_units_m1 + offset)[split:]),
+            ]
+        with m.Else():
+            m.d.comb += [
+                next_addr.eq((Cat(1, addr) + Cat(1, length_m1))[1:]),  # one more than their sum
+                rest.eq(beats_m1 - length_m1 - 1),
+            ]
+        # Its length is the shortest of the rest of the row, of the page, and of the longest burst.
+        page, row = Signal(length_bits), Signal(length_bits)
+        row_ends = Signal()
+        to_page_m1 = ~next_addr[:page_bits]
+        row_long = rest[length_bits:].any()
         m.d.comb += [
             page.eq(to_page_m1[:length_bits] | _all(to_page_m1[length_bits:].any(), length_bits)),
-            row.eq(beats_m1[:length_bits] | _all(row_long, length_bits)),
-            row_last.eq(~row_long & (row <= page)),
-            length_m1.eq(Mux(row <= page, row, page)),
+            row.eq(rest[:length_bits] | _all(row_long, length_bits)),
+            row_ends.eq(row <= page),
         ]
-        step = Signal(length_bits + 1)
-        m.d.comb += step.eq(length_m1 + 1)
-        offset = self._row_addr[:split]
-        with m.If(self._row_taken):
+        with m.If(~valid | accepted):
             m.d.sync += [
-                addr.eq(self._row_addr[split:]),
-                beats_m1.eq((self._row_units_m1 + offset)[split:]),
-                index.eq(self._row_index),
-                valid.eq(1),
+                valid.eq(self._row_valid | ~begin),
+                addr.eq(next_addr),
+                beats_m1.eq(rest),
+                length_m1.eq(Mux(row_ends, row, page)),
+                row_last.eq(~row_long & row_ends),
             ]
-        with m.Elif(accepted):
-            m.d.sync += [addr.eq(addr + step), beats_m1.eq(beats_m1 - step), valid.eq(~row_last)]
+        with m.If(self._row_taken):
+            m.d.sync += index.eq(self.i.p.index)
 
-        byte_first = Cat(Const(0, beat_shift), addr)
+        # A burst lies in one page, so that only its place there depends on its length.
         end = Signal(page_bits)
-        m.d.comb += end.eq(addr[:page_bits] + length_m1)
-        byte_last = Cat(Const(-1, Shape(beat_shift)), end, addr[page_bits:])
-        inside = Signal()
+        byte_bits = log2_exact(PAGE_BYTES)
+        byte_first = Cat(Const(0, beat_shift), addr)
+        end_inside, inside = Signal(), Signal()
         m.d.comb += [
-            inside.eq((byte_first >= self.window_base) & (byte_last <= self.window_last)),
+            end.eq(addr[:page_bits] + length_m1),
+            end_inside.eq(
+                Cat(Const(-1, Shape(beat_shift)), end) <= self.window_last[:byte_bits]
+            ),
+            inside.eq(
+                (byte_first >= self.window_base)
+                & (Cat(1, addr[page_bits:]) <= Cat(end_inside, self.window_last[byte_bits:]))
+            ),
             accepted.eq(self.o.valid & self.o.ready),
             self.o.valid.eq(valid & inside & ~self.halt),
             self.o.p.addr.eq(byte_first),

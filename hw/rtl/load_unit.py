@@ -132,12 +132,12 @@ class LoadUnit(wiring.Component):
         ]
 
     def _complete(self, m: Module, loader: Loader) -> None:
-        m.submodules.pushes = pushes = SyncFIFO(width=1 + INDEX_BITS, depth=IN_FLIGHT)
+        m.submodules.pushes = pushes = SyncFIFO(width=1, depth=IN_FLIGHT)
         m.d.comb += [
             pushes.w_en.eq(self.insn.valid & self.insn.ready),
-            pushes.w_data.eq(Cat(self._head.push_next, self.insn.p.index)),
+            pushes.w_data.eq(self._head.push_next),
             pushes.r_en.eq(loader.done),
-            self.push_next.eq(loader.done & pushes.r_data[0]),
-            self.push_index.eq(pushes.r_data[1:]),
+            self.push_next.eq(loader.done & pushes.r_data),
+            self.push_index.eq(loader.done_index),
             self.retired.eq(loader.done),
         ]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from amaranth.hdl import Module, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.isa import MemoryType, isa
@@ -30,6 +31,9 @@ from covta.hw.rtl.receiver import Receiver, descriptor_layout, write_ports
 IN_FLIGHT = 4
 """Transfers accepted and not done."""
 
+SLOT_BITS = (IN_FLIGHT - 1).bit_length()
+"""What names a transfer in flight inside the Loader; its index in the stream is kept once."""
+
 
 class Loader(wiring.Component):
     """Executes checked LOADs in order: addresses run ahead of data by up to `IN_FLIGHT` transfers.
@@ -39,8 +43,8 @@ class Loader(wiring.Component):
     - `i.ready` is high while fewer than `IN_FLIGHT` transfers are in flight; one counts from the
       cycle after it was accepted up to and including the cycle of its `done`.
     - Its first burst is presented to the client in ``t + 3`` at the earliest: non-empty transfers
-      wait in a queue and enter the BurstGenerator from ``t + 1`` on, as soon as its `i.ready`
-      allows. An empty transfer (``x_size`` or ``y_size`` 0) takes no cycle of it.
+      wait in a queue and enter the BurstGenerator's row stage from ``t + 1`` on, as soon as that is
+      empty. An empty transfer (``x_size`` or ``y_size`` 0) takes no cycle of it.
     - Its first step in the Receiver (see there) is possible in ``t + 2`` or the cycle after the
       last step of the transfer before it, whichever is later; so nothing is written before
       ``t + 3``.
@@ -64,6 +68,7 @@ class Loader(wiring.Component):
     client : ``Out(ReadClient)``
     inp, wgt, uop, acc : write ports of those scratchpads that the memory types name
     done : ``Out(1)``, strobe, one a transfer, in order
+    done_index : ``Out(24)``, index of the transfer that `done` is about, unless there is a fault
     busy : ``Out(1)``
     fault : ``Out(FAULT_LAYOUT)``, holds until reset
     halt : ``In(1)``
@@ -82,6 +87,7 @@ class Loader(wiring.Component):
                 "client": Out(ReadClient(cfg)),
                 **self._ports,
                 "done": Out(1),
+                "done_index": Out(INDEX_BITS),
                 "busy": Out(1),
                 "fault": Out(FAULT_LAYOUT),
                 "halt": In(1),
@@ -96,6 +102,8 @@ class Loader(wiring.Component):
             self._empty.eq((i.p.x_size == 0) | (i.p.y_size == 0)),
             self._accepted.eq(i.valid & i.ready),
         ]
+        self._slot = Signal(SLOT_BITS)
+        m.d.sync += self._slot.eq(self._slot + self._accepted)
         generator = self._generate(m)
         receiver = self._receive(m)
         in_flight = Signal(range(IN_FLIGHT + 1))
@@ -104,11 +112,33 @@ class Loader(wiring.Component):
             i.ready.eq(in_flight != IN_FLIGHT),
             self.busy.eq(in_flight != 0),
             self.done.eq(receiver.done),
+        ]
+        self._report(m, generator, receiver)
+        return m
+
+    def _report(self, m: Module, generator: BurstGenerator, receiver: Receiver) -> None:
+        """Faults, and the index of whom they or `done` are about."""
+        m.submodules.indices = indices = Memory(shape=INDEX_BITS, depth=IN_FLIGHT, init=[])
+        write, read = indices.write_port(), indices.read_port(domain="comb")
+        done_slot = Signal(SLOT_BITS)
+        m.d.sync += done_slot.eq(done_slot + self.done)
+        m.d.comb += [
+            write.addr.eq(self._slot),
+            write.data.eq(self.i.p.index),
+            write.en.eq(self._accepted),
+            read.addr.eq(done_slot),
+            self.done_index.eq(read.data),
             self.fault.eq(generator.fault),
+            self.fault.index.eq(read.data),
         ]
         with m.If(receiver.fault.valid):
-            m.d.comb += self.fault.eq(receiver.fault)
-        return m
+            m.d.comb += [
+                self.fault.valid.eq(1),
+                self.fault.cause.eq(receiver.fault.cause),
+                read.addr.eq(receiver.fault.index),
+            ]
+        with m.Elif(generator.fault.valid):
+            m.d.comb += read.addr.eq(generator.fault.index)
 
     def _generate(self, m: Module) -> BurstGenerator:
         cfg = self.cfg
@@ -116,7 +146,10 @@ class Loader(wiring.Component):
         log2_bytes = {t: log2_exact(n) for t, n in elem_bytes.items()}
         size_bits = SIZE_BITS + max(log2_bytes.values())
         m.submodules.generator = generator = BurstGenerator(
-            cfg, size_bits=size_bits, granule_bytes=min(cfg.bus_bytes, *elem_bytes.values())
+            cfg,
+            size_bits=size_bits,
+            granule_bytes=min(cfg.bus_bytes, *elem_bytes.values()),
+            index_bits=SLOT_BITS,
         )
         layout = data.StructLayout(
             {
@@ -125,18 +158,19 @@ class Loader(wiring.Component):
                 "y_size": SIZE_BITS,
                 "x_size": SIZE_BITS,
                 "x_stride": SIZE_BITS,
-                "index": INDEX_BITS,
+                "index": SLOT_BITS,
             }
         )
         m.submodules.ahead = ahead = SyncFIFO(width=layout.size, depth=IN_FLIGHT)
         new, head = Signal(layout), data.View(layout, ahead.r_data)
         m.d.comb += [new[name].eq(self.i.p[name]) for name in layout.members]
+        m.d.comb += new.index.eq(self._slot)
 
         def to_bytes(elems: Signal) -> Signal:
             choices = {t: elems << shift for t, shift in log2_bytes.items()}
             return select(m, head.memory_type, choices)
 
-        block = Signal(block_layout(cfg, size_bits))
+        block = Signal(block_layout(cfg, size_bits, SLOT_BITS))
         m.d.comb += [
             ahead.w_data.eq(new),
             ahead.w_en.eq(self._accepted & ~self._empty),
@@ -158,12 +192,15 @@ class Loader(wiring.Component):
         return generator
 
     def _receive(self, m: Module) -> Receiver:
-        m.submodules.receiver = receiver = Receiver(self.cfg, self.memory_types)
-        layout = descriptor_layout(self.cfg)
+        m.submodules.receiver = receiver = Receiver(
+            self.cfg, self.memory_types, index_bits=SLOT_BITS
+        )
+        layout = descriptor_layout(self.cfg, SLOT_BITS)
         m.submodules.descriptors = queue = SyncFIFO(width=layout.size, depth=IN_FLIGHT)
         new, p = Signal(layout), self.i.p
         m.d.comb += [new[name].eq(p[name]) for name in layout.members if name in p.shape().members]
         m.d.comb += [
+            new.index.eq(self._slot),
             new.empty.eq(self._empty),
             new.x_total.eq(p.x_pad_0 + p.x_size + p.x_pad_1),
             queue.w_data.eq(new),

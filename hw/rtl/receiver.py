@@ -43,7 +43,7 @@ class Stage(enum.Enum, shape=2):
     BOTTOM = 2
 
 
-def descriptor_layout(cfg: Config) -> data.StructLayout:
+def descriptor_layout(cfg: Config, index_bits: int = INDEX_BITS) -> data.StructLayout:
     """What the Receiver must know of a transfer.
 
     `x_total` is ``x_pad_0 + x_size + x_pad_1``; `word_offset` the place of the first micro-op in
@@ -65,7 +65,7 @@ def descriptor_layout(cfg: Config) -> data.StructLayout:
             "pad_min": 1,
             "word_offset": word_bits,
             "word_stride": word_bits,
-            "index": INDEX_BITS,
+            "index": index_bits,
         }
     )
 
@@ -100,6 +100,13 @@ class Receiver(wiring.Component):
     (BUS_ERROR), writes nothing; `fault` is valid from the cycle after it and no step follows until
     reset. No step happens while `halt`.
 
+    Parameters
+    ----------
+    cfg : Config
+    memory_types : sequence of MemoryType
+    index_bits : int
+        Width of a descriptor's index, by which a fault names it.
+
     Members
     -------
     i : ``In(stream(descriptor_layout))``
@@ -110,12 +117,19 @@ class Receiver(wiring.Component):
     halt : ``In(1)``
     """
 
-    def __init__(self, cfg: Config, memory_types: Sequence[MemoryType]) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        memory_types: Sequence[MemoryType],
+        *,
+        index_bits: int = INDEX_BITS,
+    ) -> None:
         self.cfg = cfg
+        self.index_bits = index_bits
         self.memory_types = tuple(memory_types)
         super().__init__(
             {
-                "i": In(stream.Signature(descriptor_layout(cfg))),
+                "i": In(stream.Signature(descriptor_layout(cfg, index_bits))),
                 "beat": In(stream.Signature(beat_layout(cfg))),
                 **write_ports(cfg, memory_types),
                 "done": Out(1),
@@ -127,7 +141,7 @@ class Receiver(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         self._has_uop = MemoryType.UOP in self.memory_types
-        self._cur = Signal(descriptor_layout(self.cfg))
+        self._cur = Signal(descriptor_layout(self.cfg, self.index_bits))
         self._phase, self._stage = Signal(Phase), Signal(Stage)
         self._addr = Signal(ADDR_BITS)
         self._left = Signal(X_TOTAL_BITS)
