@@ -90,8 +90,8 @@ class BurstGenerator(wiring.Component):
     bursts before it still wait then, in the cycle after the last of them is accepted. The burst
     stage takes a row when it is empty or its row's last burst is accepted; with the transfer's last
     row `i.ready` is high, and the row stage is empty in the next cycle. While `o.ready` a burst
-    leaves every cycle, also from row to row; only between two transfers of a single burst each there
-    is one cycle without.
+    leaves every cycle, also from row to row and, if the last row has two bursts or more, from transfer to
+    transfer; else there is one cycle without.
 
     A burst not inside the window is not presented: `fault` is valid instead, from the cycle in
     which it would have been presented, and the generator stands still until reset. Nothing is

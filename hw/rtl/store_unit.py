@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
+from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.faults import FaultCause
@@ -23,6 +24,9 @@ from covta.hw.rtl.write_engine import write_beat_layout
 
 RETIRE_DEPTH = 16
 """Instructions dispatched and not yet retired."""
+
+SLOT_BITS = (RETIRE_DEPTH - 1).bit_length()
+"""What names one of them inside the unit; its index in the stream is kept once."""
 
 ELEM_DEPTH = 8
 """Elements read or being read and not yet on their way to W."""
@@ -65,13 +69,14 @@ class StoreUnit(wiring.Component):
 
     Timing:
 
-    - *Check.* Two stages in front of dispatch, each one instruction; an instruction moves on when
-      the stage before it is empty or moves on itself. One taken from the queue in ``q`` can be
-      dispatched from ``q + 2`` on.
+    - *Check.* Two cycles in front of dispatch. An instruction at the head of the queue in ``q``
+      (and the one before it taken in an earlier cycle) can be taken from ``q + 1`` on, when the
+      check register is empty or left. One taken in ``q + 1`` can be dispatched from ``q + 2`` on.
     - *Dispatch* in ``d``: legal, token there (taken in ``d``), fewer than `RETIRE_DEPTH`
-      instructions in flight, and, unless it is empty, the burst generator takes it in ``d``; not
-      `halt`. In flight: dispatched in an earlier cycle and not retired in one.
-    - *Bursts*: `BurstGenerator` accepts in ``d``; its bursts go to `request`.
+      instructions in flight; not `halt`. In flight: dispatched in an earlier cycle and not retired
+      in one. It leaves the check register in ``d`` if it is empty, else in the cycle in which the
+      burst generator takes its last row.
+    - *Bursts*: offered to `BurstGenerator` from ``d`` on; its bursts go to `request`.
     - *Read*: elements of all instructions in order, one a cycle, from ``d + 1`` on, while fewer
       than `ELEM_DEPTH` are held; an element is held from the cycle after its address is given
       (``r``) up to and including the cycle in which its last beat leaves. Its first beat can leave
@@ -99,10 +104,11 @@ class StoreUnit(wiring.Component):
     busy : ``Out(1)``, an instruction is in flight
     token_stall : ``Out(1)``, the next instruction is legal and has room in flight, but no token
     retired : ``Out(1)``, strobe
-    head_index : ``Out(24)``, the oldest instruction in flight, in check or at `insn`; 0 if none
+    head_index : ``Out(24)``, the oldest instruction in flight or checked, 0 if there is none; with a
+        fault, any
     fault : ``Out(FAULT_LAYOUT)``
     halt : ``In(1)``
-    idle : ``Out(1)``, nothing checked or in flight (`insn` may hold more)
+    idle : ``Out(1)``, nothing checked or in flight (`insn` may offer more)
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -135,7 +141,10 @@ class StoreUnit(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.bursts = self._bursts = BurstGenerator(
-            cfg, size_bits=_size_bits(cfg), granule_bytes=cfg.bus_bytes
+            cfg,
+            size_bits=_size_bits(cfg),
+            granule_bytes=cfg.bus_bytes,
+            index_bits=SLOT_BITS,
         )
         m.submodules.reads = self._reads = SyncFIFO(
             width=2 * cfg.log2_acc_depth, depth=RETIRE_DEPTH
@@ -143,8 +152,8 @@ class StoreUnit(wiring.Component):
         m.submodules.elems = self._elems = SyncFIFO(width=cfg.out_elem_bits + 1, depth=ELEM_DEPTH)
         m.submodules.lengths = self._lengths = SyncFIFO(width=8, depth=cfg.bus.max_outstanding)
         m.submodules.answers = self._answers = SyncFIFO(width=1, depth=cfg.bus.max_outstanding)
-        m.submodules.answering = self._answering = SyncFIFO(width=INDEX_BITS, depth=RETIRE_DEPTH)
-        m.submodules.retire = self._retire = SyncFIFO(width=INDEX_BITS + 2, depth=RETIRE_DEPTH)
+        m.submodules.answering = self._answering = SyncFIFO(width=SLOT_BITS, depth=RETIRE_DEPTH)
+        m.submodules.retire = self._retire = SyncFIFO(width=2, depth=RETIRE_DEPTH)
         self._check(m)
         self._dispatch(m)
         self._read(m)
@@ -155,24 +164,28 @@ class StoreUnit(wiring.Component):
 
     # ---- check -----------------------------------------------------------------------------
     def _check(self, m: Module) -> None:
-        """Two stages: the instruction as it came, then what dispatch needs of it."""
+        """The head's number of elements, then all that dispatch needs of it."""
         cfg = self.cfg
         fmt = isa(cfg).store
-        raw = Signal(INSN_LAYOUT)
-        raw_valid, self._checked_valid, self._moves_on = Signal(), Signal(), Signal()
+        insn = self.insn
+        self._checked_valid, self._leaves = Signal(), Signal()
         self._checked = checked = Signal(checked_layout(cfg))
-        raw_moves = Signal()
-        m.d.comb += [
-            raw_moves.eq(~self._checked_valid | self._moves_on),
-            self.insn.ready.eq((~raw_valid | raw_moves) & ~self.halt),
-        ]
-        with m.If(self.insn.valid & self.insn.ready):
-            m.d.sync += [raw.eq(self.insn.payload), raw_valid.eq(1)]
-        with m.Elif(raw_moves):
-            m.d.sync += raw_valid.eq(0)
+        word0, word1 = (data.View(layout_of(fmt.words[k]), insn.p.word[k]) for k in range(2))
 
-        word0, word1 = (data.View(layout_of(fmt.words[k]), raw.word[k]) for k in range(2))
-        stray = [raw.word[k] & (~fmt.words[k].used_mask & (1 << 64) - 1) for k in range(2)]
+        # Sizes above the depth are told by themselves, so that one multiplier of an FPGA suffices.
+        depth_bits = cfg.log2_acc_depth
+        counted, many = Signal(), Signal()
+        elems = Signal(depth_bits + 1)
+        product = word1.x_size[: depth_bits + 1] * word1.y_size[: depth_bits + 1]
+        huge = (word1.x_size > cfg.acc_depth) | (word1.y_size > cfg.acc_depth)
+        m.d.sync += [elems.eq(product), many.eq(huge | product[len(elems) :].any())]
+        m.d.comb += insn.ready.eq(counted & (~self._checked_valid | self._leaves) & ~self.halt)
+        with m.If(insn.ready):
+            m.d.sync += counted.eq(0)
+        with m.Elif(insn.valid):
+            m.d.sync += counted.eq(1)
+
+        stray = [insn.p.word[k] & (~fmt.words[k].used_mask & (1 << 64) - 1) for k in range(2)]
         pads = Cat(word1[n] for n in ("y_pad_0", "y_pad_1", "x_pad_0", "x_pad_1"))
         illegal = (
             (stray[0] | stray[1]).any()
@@ -182,23 +195,14 @@ class StoreUnit(wiring.Component):
             | word0.push_next
             | pads.any()
         )
-        # x_size * y_size of sizes up to the depth, as a sum of rows: no multiplier is spent on it.
-        depth_bits = cfg.log2_acc_depth
-        x, y = word1.x_size[: depth_bits + 1], word1.y_size[: depth_bits + 1]
-        huge = (word1.x_size > cfg.acc_depth) | (word1.y_size > cfg.acc_depth)
-        rows = [Mux(y[k], x, 0) << k for k in range(len(y))]
-        while len(rows) > 1:
-            rows = [sum(rows[k + 1 : k + 2], rows[k]) for k in range(0, len(rows), 2)]
-        elems = Signal(2 * depth_bits + 2)
-        m.d.comb += elems.eq(rows[0])
         log2_bytes = log2_exact(cfg.out_elem_bytes)
-        with m.If(raw_moves):
+        with m.If(insn.ready):
             m.d.sync += [
-                self._checked_valid.eq(raw_valid),
+                self._checked_valid.eq(1),
                 checked.pop_prev.eq(word0.pop_prev),
                 checked.push_prev.eq(word0.push_prev),
                 checked.illegal.eq(illegal),
-                checked.beyond.eq(huge | (word0.sram_base + elems > cfg.acc_depth)),
+                checked.beyond.eq(many | (word0.sram_base + elems > cfg.acc_depth)),
                 checked.empty.eq((word1.x_size == 0) | (word1.y_size == 0)),
                 checked.sram_base.eq(word0.sram_base),
                 checked.elems_m1.eq(elems - 1),
@@ -211,45 +215,48 @@ class StoreUnit(wiring.Component):
                 checked.rows.eq(word1.y_size),
                 checked.row_bytes.eq(word1.x_size << log2_bytes),
                 checked.stride_bytes.eq(word1.x_stride << log2_bytes),
-                checked.index.eq(raw.index),
+                checked.index.eq(insn.p.index),
             ]
-        m.d.comb += self.idle.eq(~raw_valid & ~self._checked_valid & ~self._retire.r_rdy)
-        for valid, index in (
-            (self._retire.r_rdy, self._retire.r_data[:INDEX_BITS]),
-            (self._checked_valid, checked.index),
-            (raw_valid, raw.index),
-            (self.insn.valid, self.insn.p.index),
-        )[::-1]:
-            with m.If(valid):
-                m.d.comb += self.head_index.eq(index)
+        with m.Elif(self._leaves):
+            m.d.sync += self._checked_valid.eq(0)
+        m.d.comb += self.idle.eq(~self._checked_valid & ~self._retire.r_rdy)
 
     # ---- dispatch --------------------------------------------------------------------------
     def _dispatch(self, m: Module) -> None:
         checked, bursts, retire = self._checked, self._bursts, self._retire
-        faulty, token, candidate, moves = Signal(), Signal(), Signal(), Signal()
-        go = Signal()
+        faulty, token, candidate, go = Signal(), Signal(), Signal(), Signal()
+        dispatched = Signal()
+        self._slot = Signal(SLOT_BITS)
         m.d.comb += [
             faulty.eq(checked.illegal | (checked.beyond & ~checked.empty)),
             token.eq(~checked.pop_prev | self.pop_prev_ready),
-            candidate.eq(self._checked_valid & ~faulty & retire.w_rdy & ~self.halt),
-            moves.eq(candidate & token & ~checked.empty),
-            go.eq(candidate & token & (checked.empty | bursts.i.ready)),
-            self._moves_on.eq(go),
+            candidate.eq(
+                self._checked_valid & ~dispatched & ~faulty & retire.w_rdy & ~self.halt
+            ),
+            go.eq(candidate & token),
+            self._leaves.eq(Mux(dispatched, bursts.i.ready, go & checked.empty)),
             self.pop_prev.eq(go & checked.pop_prev),
             self.token_stall.eq(candidate & ~token),
-            bursts.i.valid.eq(moves),
+            bursts.i.valid.eq(dispatched | (go & ~checked.empty)),
             bursts.window_base.eq(self.window_base),
             bursts.window_last.eq(self.window_last),
             bursts.halt.eq(self.halt),
             retire.w_en.eq(go),
-            retire.w_data.eq(Cat(checked.index, checked.push_prev, checked.empty)),
+            retire.w_data.eq(Cat(checked.push_prev, checked.empty)),
             self._reads.w_en.eq(go & ~checked.empty),
             self._reads.w_data.eq(Cat(checked.sram_base, checked.elems_m1)),
             self._answering.w_en.eq(go & ~checked.empty),
-            self._answering.w_data.eq(checked.index),
+            self._answering.w_data.eq(self._slot),
         ]
-        for name in ("addr", "rows", "row_bytes", "stride_bytes", "index"):
+        with m.If(dispatched):
+            m.d.sync += dispatched.eq(~bursts.i.ready)
+        with m.Else():
+            m.d.sync += dispatched.eq(go & ~checked.empty)
+        for name in ("addr", "rows", "row_bytes", "stride_bytes"):
             m.d.comb += bursts.i.p[name].eq(checked[name])
+        # The generator reads its transfer after its dispatch.
+        m.d.comb += bursts.i.p.index.eq(self._slot - 1)
+        m.d.sync += self._slot.eq(self._slot + go)
         self._faulty = Signal()
         m.d.comb += self._faulty.eq(
             self._checked_valid & faulty & token & ~retire.r_rdy & ~self.halt
@@ -330,7 +337,7 @@ class StoreUnit(wiring.Component):
             answers.r_en.eq(self.response),
             insn_done.eq(self.response & answers.r_data[0]),
             answering.r_en.eq(insn_done),
-            Cat(self.push_index, push, empty).eq(retire.r_data),
+            Cat(push, empty).eq(retire.r_data),
             now.eq(retire.r_rdy & (empty | (complete != 0)) & ~self.halt),
             retire.r_en.eq(now),
             self.push_prev.eq(now & push),
@@ -341,25 +348,35 @@ class StoreUnit(wiring.Component):
 
     # ---- faults ----------------------------------------------------------------------------
     def _report(self, m: Module) -> None:
-        checked, bursts = self._checked, self._bursts
+        """Faults, and the indices of whom they, `push_prev` and `head_index` are about."""
+        checked, bursts, retire = self._checked, self._bursts, self._retire
+        m.submodules.indices = indices = Memory(shape=INDEX_BITS, depth=RETIRE_DEPTH, init=[])
+        write, read = indices.write_port(), indices.read_port(domain="comb")
+        oldest, fault_slot, in_flight = Signal(SLOT_BITS), Signal(SLOT_BITS), Signal()
+        m.d.sync += oldest.eq(oldest + self.retired)
+        m.d.comb += [
+            write.addr.eq(self._slot),
+            write.data.eq(checked.index),
+            write.en.eq(retire.w_en),
+            read.addr.eq(Mux(self.fault.valid, fault_slot, oldest)),
+            self.push_index.eq(read.data),
+            self.fault.index.eq(Mux(in_flight, read.data, checked.index)),
+        ]
+        with m.If(retire.r_rdy):
+            m.d.comb += self.head_index.eq(read.data)
+        with m.Elif(self._checked_valid):
+            m.d.comb += self.head_index.eq(checked.index)
+
+        def report(cause: Value | FaultCause, slot: Value | None) -> None:
+            m.d.sync += [self.fault.valid.eq(1), self.fault.cause.eq(cause)]
+            if slot is not None:
+                m.d.sync += [in_flight.eq(1), fault_slot.eq(slot)]
+
         with m.If(~self.fault.valid):
             with m.If(self.response & self.error):
-                m.d.sync += [
-                    self.fault.valid.eq(1),
-                    self.fault.cause.eq(FaultCause.BUS_ERROR),
-                    self.fault.index.eq(self._answering.r_data),
-                ]
+                report(FaultCause.BUS_ERROR, self._answering.r_data)
             with m.Elif(bursts.fault.valid):
-                m.d.sync += self.fault.eq(bursts.fault)
+                report(FaultCause.DRAM_WINDOW, bursts.fault.index)
             with m.Elif(self._faulty):
-                m.d.sync += [
-                    self.fault.valid.eq(1),
-                    self.fault.cause.eq(
-                        Mux(
-                            checked.illegal,
-                            FaultCause.ILLEGAL_INSTRUCTION,
-                            FaultCause.SCRATCHPAD,
-                        )
-                    ),
-                    self.fault.index.eq(checked.index),
-                ]
+                causes = FaultCause.ILLEGAL_INSTRUCTION, FaultCause.SCRATCHPAD
+                report(Mux(checked.illegal, *causes), None)

@@ -240,7 +240,7 @@ def generator_step(p, r, g, beats, granted):
     free = g.row_valid == 0
     if g.row_valid != 0 and g.valid == 0:
         changed = True
-        free = take_row(p, g)
+        take_row(p, g)
     return changed, free
 
 
@@ -371,7 +371,6 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
             and q_level == 0
             and retire_level == 0
             and store_level == 0
-            and r.st_raw < 0
             and r.st_checked < 0
         )
         if idle:
@@ -708,25 +707,26 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                     r.st_answered = n + 1
             else:
                 wake = min(wake, at)
-        moved, free = generator_step(p, r, g, beats, store_granted)
+        moved, _ = generator_step(p, r, g, beats, store_granted)
         changed = changed or moved
         check_window(p, r, g, 3, t + 2)
         store_stall = False
-        moves_on = False
+        leaves = False
         if r.st_checked >= 0:
             i = r.st_checked
             empty = is_empty(table, i)
             beyond = table[i, SRAM_BASE] + store_elems(table, i) > p.acc_depth
             token = table[i, POP_PREV] == 0 or tokens[COMPUTE_STORE] > 0
-            if table[i, ILLEGAL] != 0 or (beyond and not empty):
+            if r.st_generating != 0:
+                leaves = g.row_valid == 0
+            elif table[i, ILLEGAL] != 0 or (beyond and not empty):
                 if token and store_level == 0:
                     cause = CAUSE_ILLEGAL if table[i, ILLEGAL] != 0 else CAUSE_SCRATCHPAD
                     report(r, t + 1, cause, i, 3)
             elif store_level < STORES_IN_FLIGHT:
                 if not token:
                     store_stall = True
-                elif empty or free:
-                    moves_on = True
+                else:
                     changed = True
                     tokens[COMPUTE_STORE] -= table[i, POP_PREV]
                     k = r.st_dispatched % RING
@@ -735,19 +735,24 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                     storing[k, 2] = t + 1 if empty else NEVER
                     r.st_dispatched += 1
                     trace[i, 0] = t
-                    if not empty:
+                    if empty:
+                        leaves = True
+                    else:
+                        r.st_generating = 1
                         load_block(p, g, table, base_ptr, elem_bytes, i)
                         exec_store(state, dram, table[i])
-        raw_moves = r.st_checked < 0 or moves_on
-        take = store_visible and (r.st_raw < 0 or raw_moves)
-        if raw_moves:
-            if r.st_raw >= 0 or moves_on:
+        if leaves:
+            r.st_checked = -1
+            r.st_generating = 0
+            changed = True
+        if r.st_counted >= 0:
+            if r.st_checked < 0:
+                r.st_checked = r.st_counted
+                r.st_counted = -1
+                queue_out[2] += 1
                 changed = True
-            r.st_checked = r.st_raw
-            r.st_raw = -1
-        if take:
-            r.st_raw = queue[2, queue_out[2]]
-            queue_out[2] += 1
+        elif store_visible:
+            r.st_counted = queue[2, queue_out[2]]
             changed = True
         if store_level > 0:
             k = r.st_retired % RING

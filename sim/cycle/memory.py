@@ -112,7 +112,7 @@ def load_block(p, g, table, base_ptr, elem_bytes, i):
 
 @jit
 def take_row(p, g):
-    """Move the next row into the burst stage; true if it was the transfer's last."""
+    """Move the next row into the burst stage."""
     offset = g.row_addr & (p.bus_bytes - 1)
     g.addr = g.row_addr - offset
     g.beats = (offset + g.row_bytes + p.bus_bytes - 1) >> p.bus_shift
@@ -122,8 +122,6 @@ def take_row(p, g):
     g.rows_left -= 1
     if g.rows_left == 0:
         g.row_valid = 0
-        return True
-    return False
 
 
 # ---- reading -----------------------------------------------------------------------------------

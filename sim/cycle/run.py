@@ -141,7 +141,7 @@ def execute(
         "a_hold_from": -1000,
         "a_hold_last": -1000,
         "retired_at": -1,
-        "st_raw": -1,
+        "st_counted": -1,
         "st_checked": -1,
         "st_read_last": -1,
         "st_leave_last": -1,

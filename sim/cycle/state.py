@@ -58,7 +58,7 @@ RUN = _record(
     a_g a_f a_gap a_count
     a_ready_at a_busy_last a_banks a_hold_from a_hold_last a_done_in a_done_out
     loader_banks l_retired retired_at
-    st_raw st_checked st_dispatched st_retired st_answered
+    st_counted st_checked st_generating st_dispatched st_retired st_answered
     st_elems st_part st_elem_at st_read_last st_leave_last
     finished last_progress fault_at fault_cause fault_insn fault_rank
     gemm_busy alu_busy fetch_beats compute_token_stall compute_hazard_stall

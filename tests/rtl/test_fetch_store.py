@@ -466,7 +466,7 @@ def run_store(
                 run.fault = (ctx.get(unit.fault.cause), ctx.get(unit.fault.index))
             run.busy_cycles += ctx.get(unit.busy)
             oldest = len(run.retired) - ctx.get(unit.retired)
-            if len(program) - len(queue) > oldest:
+            if len(program) - len(queue) > oldest and run.fault is None:
                 assert ctx.get(unit.head_index) == oldest
             if halt and ctx.get(dut.engine.idle):
                 assert not accepted
@@ -551,7 +551,8 @@ def store_cycles(cfg: Config, stores: list[dict], base_ptr: int, inputs: list) -
     """
     run = StoreRun()
     elem_beats = cfg.out_elem_bytes // cfg.bus_bytes
-    fetched = raw = checked = None
+    counted = checked = None
+    dispatched = False
     taken = 0
     retire: deque[int] = deque()
     rows: deque[list[int]] = deque()
@@ -570,17 +571,16 @@ def store_cycles(cfg: Config, stores: list[dict], base_ptr: int, inputs: list) -
 
     for t, (offered, aw_taken, w_taken, response, tokens) in enumerate(inputs):
         # What happens in this cycle, from the state at its beginning.
-        accepted = bool(burst) and len(aw) < 2 and in_flight < cfg.bus.max_outstanding
+        accepted = bool(burst) and (not aw or aw_taken) and in_flight < cfg.bus.max_outstanding
         row_taken = bool(rows) and (not burst or (accepted and len(burst) == 1))
-        generator_ready = not rows or (row_taken and len(rows) == 1)
-        candidate = checked is not None and len(retire) < RETIRE_DEPTH
+        candidate = checked is not None and not dispatched and len(retire) < RETIRE_DEPTH
         token = checked is not None and (not stores[checked]["pop_prev"] or tokens > 0)
-        go = candidate and token and (empty(checked) or generator_ready)
-        raw_moves = checked is None or go
-        fetched = taken if offered and (raw is None or raw_moves) else None
+        go = candidate and token
+        leaves = row_taken and len(rows) == 1 if dispatched else go and empty(checked)
+        moves = counted is not None and (checked is None or leaves)
         now = bool(retire) and (empty(retire[0]) or complete > 0)
         read = bool(reads) and room > 0
-        sent = bool(elems) and bool(lengths) and len(w) < 2
+        sent = bool(elems) and bool(lengths) and (not w or bool(w_taken))
         run.token_stalls += candidate and not token
         run.busy_cycles += bool(retire)
         # And what it leaves behind.
@@ -635,11 +635,15 @@ def store_cycles(cfg: Config, stores: list[dict], base_ptr: int, inputs: list) -
                 for y in range(s["y_size"]):
                     at = base_ptr + (s["dram_base"] + y * s["x_stride"]) * cfg.out_elem_bytes
                     rows.append(row_bursts(cfg, at, s["x_size"] * elem_beats))
-        if raw_moves:
-            checked, raw = raw, None
-        if fetched is not None:
-            raw = fetched
+        if leaves:
+            checked, dispatched = None, False
+        elif go:
+            dispatched = True
+        if moves:
+            checked, counted = counted, None
             taken += 1
+        elif offered and counted is None:
+            counted = taken
     return run
 
 
