@@ -206,7 +206,7 @@ class Outcome:
     counters: dict[str, int]
 
 
-SCANNED_AHEAD, CHECKED_AHEAD = 9, 2
+SCANNED_AHEAD, CHECKED_AHEAD = 9, 1
 """Instructions that wait behind a queue: scanned or in scan (compute), in check (store)."""
 
 
