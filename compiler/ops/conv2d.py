@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from covta.compiler.ops.grouped import GroupedOperator
+from covta.compiler.ops.model import Machine
 from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.tiles import Box, even, grid, taper
 from covta.compiler.ops.window import Window, WindowKnobs
@@ -126,7 +127,10 @@ class Conv2d(GroupedOperator):
             and self.legal(cfg, knobs(rows, columns, channels, 2 * reduce, 3))
         ):
             reduce *= 2
-        return knobs(rows, columns, channels, reduce, 0)
+        mine, other = knobs(rows, columns, channels, reduce, 0), super().default(cfg)
+        machine = Machine(cfg)  # what it picks is taken where it gains much: bandwidth is scarce
+        costs = [self.estimate(machine, z, k) for k in (mine, other)]
+        return other if costs[1] < 0.93 * costs[0] else mine
 
     # ---- computation -----------------------------------------------------------------------
     def boxes(self, cfg: Config, knobs: WindowKnobs) -> list[Box]:

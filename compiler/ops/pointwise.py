@@ -164,9 +164,9 @@ class PointwiseOperator(Operator):
         cost = TileCost(
             read=crowded * read + machine.fetch(16),
             first=read,
-            array=need.array + 16,
+            array=need.array + 40,
             reset=need.resets,
-            alu=need.alu + 20,
+            alu=need.alu + 80,
             write=machine.write(outputs * cfg.out_elem_bytes),
         )
         return estimate(machine, cost, tiles, outputs)

@@ -297,6 +297,8 @@ class WindowOperator(Operator):
                                 if twice and 2 * need["wgt"] <= cfg.wgt_depth:
                                     found = True
                                     yield knobs
+                                    if q < w.outputs and r * c < oh * ow:
+                                        yield replace(knobs, channels_first=False)
                 if found and c * max(rows) < 32:
                     break
             if found:
@@ -350,7 +352,8 @@ class WindowOperator(Operator):
         inp_tiles, wgt_tiles = 1.0, 1.0
         if knobs.channels_first and 2 * parts * stage_inp <= cfg.inp_depth:
             inp_tiles = 1 / across
-        if parts * stage_wgt * across <= cfg.wgt_depth:
+        kept = across if knobs.channels_first else 1  # channel tiles until weights are used again
+        if parts * stage_wgt * kept <= cfg.wgt_depth:
             wgt_tiles = 1 / spatial
         if w.shared:
             wgt_tiles = 0.0
@@ -582,6 +585,8 @@ def requantize_cycles(cfg: Config, how: Requantize, within: tuple[int, int] | No
         cycles += max(2, cfg.mul_cycles)
     elif how.multiplier is not None:
         cycles += cfg.mul_cycles
+    if cfg.has("requantize") and how.shift and (how.low, how.high) in ((-128, 127), (0, 127)):
+        return cycles + 1  # RQT
     if how.shift:
         cycles += 1 + (how.rounding and not how.folds_rounding)
     return cycles + how.clips(within)
