@@ -76,7 +76,7 @@ def compile_operator(
         operator.check_inputs(arrays)
         values = operator.pack(cfg, arrays)
         if expect:
-            expected = operator.pack_output(cfg, operator.reference(arrays))
+            expected = operator.expected(cfg, arrays)
     built = build(
         cfg, scheduled.schedule, scheduled.args, values, expect=expected,
         name=name or operator.name, meta={"macs": operator.macs()},

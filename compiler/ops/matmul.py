@@ -171,6 +171,8 @@ class BatchMatmul(_Product):
     out_features: int
     requantize: Requantize = field(default_factory=lambda: Requantize(bias=False))
 
+    filled = ("rows", 1)
+
     def __post_init__(self) -> None:
         self._check()
 

@@ -92,6 +92,10 @@ class Operator(ABC):
     def reference(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """The output by NumPy, from natural inputs, independent of tensor expressions."""
 
+    def expected(self, cfg: Config, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What a right run leaves, in the machine's layout."""
+        return self.pack_output(cfg, self.reference(arrays))
+
     @abstractmethod
     def macs(self) -> int:
         """Multiply-accumulates, those with padding among them; 0 where there are none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -206,13 +206,25 @@ class TransposedConv2d(WindowOperator):
 
     def pack_output(self, cfg: Config, result: np.ndarray) -> np.ndarray:
         """As for every window; rows and columns beyond the output are left zero."""
+        sizes = (n * s for n, s in zip(self.window(cfg).out_shape, self.stride, strict=True))
+        more = [m - n for m, n in zip(sizes, result.shape[2:], strict=True)]
+        full = np.pad(result, [(0, 0), (0, 0), *((0, m) for m in more)])
         z = self.window(cfg)
-        tiled = super().pack_output(cfg, result)
-        rows, columns = (n * s for n, s in zip(z.out_shape, z.phases, strict=True))
-        shape = (*tiled.shape[:3], rows, columns, *tiled.shape[5:])
-        full = np.zeros(shape, np.int8)
-        full[:, :, :, : tiled.shape[3], : tiled.shape[4]] = tiled
-        return full
+        tiled = super().pack_output(cfg, full)
+        if z.phases == (1, 1):
+            return tiled
+        (rows, columns), (sy, sx) = z.out_shape, z.phases
+        return tiled.reshape(*tiled.shape[:3], rows, sy, columns, sx, *tiled.shape[-2:])
+
+    def expected(self, cfg: Config, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What a right run leaves, also beyond the output."""
+        more = -self.batch % cfg.batch
+        whole = replace(self, batch=self.batch + more)
+        full = {**arrays, "x": np.pad(arrays["x"], ((0, more), (0, 0), (0, 0), (0, 0)))}
+        rows, columns = (
+            n * s for n, s in zip(self.window(cfg).out_shape, self.stride, strict=True)
+        )
+        return whole.pack_output(cfg, whole.spread(full, rows, columns))
 
     def unpack(self, cfg: Config, result: np.ndarray) -> np.ndarray:
         """``(N, O, OH, OW)`` int8."""
@@ -224,9 +236,12 @@ class TransposedConv2d(WindowOperator):
 
     def reference(self, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """By NumPy: every input is spread over the output, one tap at a time."""
+        return self.spread(arrays, *self.out_shape)
+
+    def spread(self, arrays: Mapping[str, np.ndarray], oh: int, ow: int) -> np.ndarray:
+        """The first `oh` rows and `ow` columns of an output without end."""
         x, w = arrays["x"].astype(np.int64), arrays["w"].astype(np.int64)
         (kh, kw), (sy, sx), (py, px) = self.kernel, self.stride, self.padding
-        oh, ow = self.out_shape
         rows, columns = (self.height - 1) * sy + kh, (self.width - 1) * sx + kw
         full = np.zeros(
             (self.batch, self.out_channels, max(rows, py + oh), max(columns, px + ow)), np.int64

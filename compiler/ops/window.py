@@ -13,7 +13,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -561,6 +561,19 @@ class WindowOperator(Operator):
         full[: result.shape[0], : result.shape[1]] = result
         tiled = tile_activation(full, cfg.batch, cfg.block_out)
         return tiled.reshape(z.images, z.groups, z.outputs, *tiled.shape[2:])
+
+    filled: ClassVar[tuple[str, int]] = ("batch", 0)
+    """The field, and the axis of ``x``, that the machine fills up to whole elements."""
+
+    def expected(self, cfg: Config, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+        """What a right run leaves: of images that only fill up elements, too."""
+        name, axis = self.filled
+        more = -getattr(self, name) % cfg.batch
+        whole = replace(self, **{name: getattr(self, name) + more})  # type: ignore[type-var]
+        x = arrays["x"]
+        widths = [(0, more if d == axis else 0) for d in range(x.ndim)]
+        full = {**arrays, "x": np.pad(x, widths)}
+        return whole.pack_output(cfg, whole.reference(full))
 
     def unpack(self, cfg: Config, result: np.ndarray) -> np.ndarray:
         """``(N, O, OH, OW)`` int8."""
