@@ -17,9 +17,7 @@ SIZE_BITS = 16
 """Bits of `x_size`, `y_size` and `x_stride`, in elements."""
 
 
-def block_layout(
-    cfg: Config, size_bits: int, index_bits: int = INDEX_BITS
-) -> data.StructLayout:
+def block_layout(cfg: Config, size_bits: int, index_bits: int = INDEX_BITS) -> data.StructLayout:
     """A transfer for :class:`BurstGenerator`.
 
     `addr` is the byte address of the first element with one bit more than the bus has: set if the
@@ -86,12 +84,12 @@ class BurstGenerator(wiring.Component):
     does not begin or end on a beat is widened to whole beats.
 
     Timing: a row stage, which reads the transfer where it is offered, and a burst stage. A transfer
-    offered from ``u`` on, while the row stage is empty, presents its first burst in ``u + 2`` or, if
-    bursts before it still wait then, in the cycle after the last of them is accepted. The burst
+    offered from ``u`` on, while the row stage is empty, presents its first burst in ``u + 2`` or,
+    if bursts before it still wait then, in the cycle after the last of them is accepted. The burst
     stage takes a row when it is empty or its row's last burst is accepted; with the transfer's last
     row `i.ready` is high, and the row stage is empty in the next cycle. While `o.ready` a burst
-    leaves every cycle, also from row to row and, if the last row has two bursts or more, from transfer to
-    transfer; else there is one cycle without.
+    leaves every cycle, also from row to row and, if the last row has two bursts or more, from
+    transfer to transfer; else there is one cycle without.
 
     A burst not inside the window is not presented: `fault` is valid instead, from the cycle in
     which it would have been presented, and the generator stands still until reset. Nothing is
@@ -234,9 +232,7 @@ class BurstGenerator(wiring.Component):
         end_inside, inside = Signal(), Signal()
         m.d.comb += [
             end.eq(addr[:page_bits] + length_m1),
-            end_inside.eq(
-                Cat(Const(-1, Shape(beat_shift)), end) <= self.window_last[:byte_bits]
-            ),
+            end_inside.eq(Cat(Const(-1, Shape(beat_shift)), end) <= self.window_last[:byte_bits]),
             inside.eq(
                 (byte_first >= self.window_base)
                 & (Cat(1, addr[page_bits:]) <= Cat(end_inside, self.window_last[byte_bits:]))

@@ -66,9 +66,8 @@ class Fetch(wiring.Component):
 
     Members
     -------
-    start : ``In(1)``, strobe; `insn_addr` and `insn_count` are read in its cycle. Not before the
-        last stream is used up.
-    insn_addr, insn_count : ``In``
+    start : ``In(1)``, strobe; not before the last stream is used up
+    insn_addr, insn_count : ``In``, held from `start` until the stream is used up
     window_base, window_last : ``In``, first and last byte address allowed
     client : ``Out(ReadClient)``
     load, compute, store : ``Out(stream(INSN_LAYOUT))``, outputs of the queues
@@ -102,9 +101,6 @@ class Fetch(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         self._stop = Signal()
-        self._count = Signal(INDEX_BITS)
-        with m.If(self.start):
-            m.d.sync += self._count.eq(self.insn_count)
         m.d.comb += self._stop.eq(self.halt | self.fault.valid)
         self._buffer(m)
         self._request(m)
@@ -144,69 +140,91 @@ class Fetch(wiring.Component):
 
     # ---- requests --------------------------------------------------------------------------
     def _request(self, m: Module) -> None:
+        """Generates bursts; the length of each is in a register when its turn comes."""
         cfg = self.cfg
         beat_shift = log2_exact(cfg.bus_bytes)
         depth, longest = fetch_buffer_beats(cfg), fetch_burst_beats(cfg)
-        page_bits = log2_exact(PAGE_BYTES) - beat_shift
-        up, down = self._log2_beats_per_insn, self._log2_insns_per_beat
-        beat_bits = INDEX_BITS + up + 1
+        byte_bits = log2_exact(PAGE_BYTES)
+        page_bits = byte_bits - beat_shift
+        length_bits = log2_exact(longest)
 
+        more, last = Signal(), Signal()
         addr = Signal(cfg.bus.addr_bits - beat_shift + 1)
-        left = Signal(beat_bits)
-        asked = Signal(beat_bits)
-        first_slot = Signal(down)
+        left_m1 = Signal(INDEX_BITS + self._log2_beats_per_insn)
+        length_m1 = Signal(length_bits)
         free = Signal(range(depth + 1), init=depth)
-
-        # The shortest of: the rest, the longest burst, the page.
-        length = Signal(range(longest + 1))
-        to_page = Signal(page_bits + 1)
-        limit = Signal(range(longest + 1))
-        m.d.comb += [
-            to_page.eq((1 << page_bits) - addr[:page_bits]),
-            limit.eq(Mux(to_page < longest, to_page, longest)),
-            length.eq(Mux(left < limit, left, limit)),
-        ]
-        byte_first = Cat(Const(0, beat_shift), addr)
-        end = Signal(page_bits)
-        m.d.comb += end.eq(addr[:page_bits] + length - 1)
-        byte_last = Cat(Const((1 << beat_shift) - 1, beat_shift), end, addr[page_bits:])
         inside, wanted, generate = Signal(), Signal(), Signal()
+
+        # The next burst: the shortest of the rest, the page, the longest.
+        next_addr, rest_m1 = Signal.like(addr), Signal.like(left_m1)
+        step_m1 = Mux(self.start, 0, length_m1)
+        whole = Mux(self.start, self.insn_addr[beat_shift:], addr)
+        rest = Mux(self.start, self._beats(), left_m1)
+        page, row = Signal(length_bits), Signal(length_bits)
+        to_page_m1 = ~next_addr[:page_bits]
+        row_long = rest_m1[length_bits:].any()
+        row_ends = Signal()
+        m.d.comb += [
+            next_addr.eq((Cat(~self.start, whole) + Cat(1, step_m1))[1:]),
+            rest_m1.eq(rest - step_m1 - 1),
+            page.eq(
+                to_page_m1[:length_bits] | to_page_m1[length_bits:].any().replicate(length_bits)
+            ),
+            row.eq(rest_m1[:length_bits] | row_long.replicate(length_bits)),
+            row_ends.eq(row <= page),
+        ]
+        with m.If(self.start | generate):
+            m.d.sync += [
+                more.eq(Mux(self.start, self.insn_count != 0, ~last)),
+                addr.eq(next_addr),
+                left_m1.eq(rest_m1),
+                length_m1.eq(Mux(row_ends, row, page)),
+                last.eq(~row_long & row_ends),
+            ]
+
+        # A burst lies in one page, so that only its place there depends on its length.
+        byte_first = Cat(Const(0, beat_shift), addr)
+        end, end_inside = Signal(page_bits), Signal()
         request = self.client.request
         m.d.comb += [
-            inside.eq((byte_first >= self.window_base) & (byte_last <= self.window_last)),
-            wanted.eq((left != 0) & (~request.valid | request.ready) & ~self._stop),
-            generate.eq(wanted & inside & (free >= length)),
+            end.eq(addr[:page_bits] + length_m1),
+            end_inside.eq(
+                Cat(Const((1 << beat_shift) - 1, beat_shift), end) <= self.window_last[:byte_bits]
+            ),
+            inside.eq(
+                (byte_first >= self.window_base)
+                & (Cat(1, addr[page_bits:]) <= Cat(end_inside, self.window_last[byte_bits:]))
+            ),
+            wanted.eq(more & (~request.valid | request.ready) & ~self._stop),
+            generate.eq(wanted & inside & (free > length_m1)),
         ]
         self._outside = Signal()
-        self._asked_index = Signal(INDEX_BITS)
         m.d.comb += self._outside.eq(wanted & ~inside)
-        if down:
-            skipped = Mux(asked == 0, 0, first_slot)
-            m.d.comb += self._asked_index.eq((asked << down) - skipped)
-        else:
-            m.d.comb += self._asked_index.eq(asked >> up)
-
-        m.d.sync += free.eq(free - Mux(generate, length, 0) + self._beat_taken)
+        m.d.sync += free.eq(free - Mux(generate, length_m1 + 1, 0) + self._beat_taken)
         with m.If(generate):
             m.d.sync += [
                 request.valid.eq(1),
                 request.p.addr.eq(byte_first),
-                request.p.beats_m1.eq(length - 1),
-                addr.eq(addr + length),
-                left.eq(left - length),
-                asked.eq(asked + length),
+                request.p.beats_m1.eq(length_m1),
             ]
         with m.Elif(request.ready):
             m.d.sync += request.valid.eq(0)
-        with m.If(self.start):
-            m.d.sync += [addr.eq(self.insn_addr[beat_shift:]), asked.eq(0)]
-            if down:
-                slots = self._first_slot()
-                rounded = (slots + self.insn_count + (1 << down) - 1) >> down
-                m.d.sync += left.eq(Mux(self.insn_count == 0, 0, rounded))
-                m.d.sync += first_slot.eq(slots)
-            else:
-                m.d.sync += left.eq(self.insn_count << up)
+
+        # The first beat of the stream may begin before its first instruction.
+        low = log2_exact(INSN_BYTES)
+        ahead = Signal(INDEX_BITS + 1)
+        self._asked_index = Signal(INDEX_BITS)
+        m.d.comb += [
+            ahead.eq(byte_first[low:] - self.insn_addr[low:]),
+            self._asked_index.eq(Mux(ahead[-1], 0, ahead)),
+        ]
+
+    def _beats(self) -> Value:
+        """Beats of the stream, if it is not empty."""
+        down = self._log2_insns_per_beat
+        if down:
+            return ((self._first_slot() + self.insn_count - 1) >> down) + 1
+        return self.insn_count << self._log2_beats_per_insn
 
     # ---- joining ---------------------------------------------------------------------------
     def _join(self, m: Module) -> None:
@@ -241,7 +259,7 @@ class Fetch(wiring.Component):
 
         if down:
             slot = Signal(down)
-            stream_last = self._index + 1 == self._count
+            stream_last = self._index + 1 == self.insn_count
             m.d.comb += [
                 self._insn.eq(held.word_select(slot, 8 * INSN_BYTES)),
                 emptied.eq(self._handed & (slot.all() | stream_last)),
@@ -293,7 +311,7 @@ class Fetch(wiring.Component):
         m.d.comb += [
             self._handed.eq(go & room),
             self.insn_strobe.eq(self._handed),
-            self.idle.eq((self._index == self._count) & Cat(empty).all()),
+            self.idle.eq((self._index == self.insn_count) & Cat(empty).all()),
         ]
 
     # ---- faults ----------------------------------------------------------------------------

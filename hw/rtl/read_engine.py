@@ -10,7 +10,6 @@ from amaranth.lib.wiring import In, Out
 from covta.hw.params import Config
 from covta.hw.rtl.interfaces import AxiRead, ReadClient
 
-
 BEATS_BITS = 8
 """Bits of a burst's length, as AXI4 counts it: beats less one."""
 

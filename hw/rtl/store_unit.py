@@ -104,8 +104,8 @@ class StoreUnit(wiring.Component):
     busy : ``Out(1)``, an instruction is in flight
     token_stall : ``Out(1)``, the next instruction is legal and has room in flight, but no token
     retired : ``Out(1)``, strobe
-    head_index : ``Out(24)``, the oldest instruction in flight or checked, 0 if there is none; with a
-        fault, any
+    head_index : ``Out(24)``, the oldest instruction in flight or checked, 0 if there is none; any
+        with a fault
     fault : ``Out(FAULT_LAYOUT)``
     halt : ``In(1)``
     idle : ``Out(1)``, nothing checked or in flight (`insn` may offer more)
@@ -230,9 +230,7 @@ class StoreUnit(wiring.Component):
         m.d.comb += [
             faulty.eq(checked.illegal | (checked.beyond & ~checked.empty)),
             token.eq(~checked.pop_prev | self.pop_prev_ready),
-            candidate.eq(
-                self._checked_valid & ~dispatched & ~faulty & retire.w_rdy & ~self.halt
-            ),
+            candidate.eq(self._checked_valid & ~dispatched & ~faulty & retire.w_rdy & ~self.halt),
             go.eq(candidate & token),
             self._leaves.eq(Mux(dispatched, bursts.i.ready, go & checked.empty)),
             self.pop_prev.eq(go & checked.pop_prev),

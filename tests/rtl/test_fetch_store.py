@@ -98,7 +98,6 @@ def run_fetch(
         ctx.set(dut.start, 1)
         await ctx.tick()
         ctx.set(dut.start, 0)
-        ctx.set(dut.insn_addr, 0)
         pending: deque[tuple[int, int, bool]] = deque()
         request, beat = dut.client.request, dut.client.beat
         for t in range(LIMIT_CYCLES):
