@@ -30,7 +30,7 @@ RETIRE_DEPTH = 8
 SCANNED_DEPTH = 8
 """Instructions scanned and not yet dispatched."""
 
-GEMM_DRAIN_CYCLES = 7
+GEMM_DRAIN_CYCLES = 5
 """Cycles after the last issue of a GEMM in which its banks still count as taken."""
 
 
@@ -170,9 +170,9 @@ class ComputeUnit(wiring.Component):
             loader.window_last.eq(self.window_last),
             loader.halt.eq(self.halt),
         ]
+        m.d.comb += acc.gemm_rd_en.eq(gemm.rd_en)
         for engine, port in (("gemm", gemm), ("alu", alu)):
             m.d.comb += [
-                getattr(acc, f"{engine}_rd_en").eq(port.rd_en),
                 getattr(acc, f"{engine}_rd_addr").eq(port.rd_addr),
                 port.rd_data.eq(getattr(acc, f"{engine}_rd_data")),
                 getattr(acc, f"{engine}_wr_en").eq(port.wr_en),

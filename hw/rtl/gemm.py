@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -10,6 +10,7 @@ from covta.hw.isa import isa
 from covta.hw.params import Config
 from covta.hw.rtl.interfaces import layout_of
 from covta.hw.rtl.mac_array import MacArray
+from covta.hw.rtl.scratchpads import ACC_BANKS
 
 
 def gemm_layout(cfg: Config) -> data.StructLayout:
@@ -132,22 +133,30 @@ class GemmEngine(wiring.Component):
     """Executes GEMM instructions, one micro-op a cycle, no stalls, back to back.
 
     A start accepted in cycle ``t`` issues its first micro-op in ``i = t + 1``. Of a micro-op
-    issued in ``i``: inp and wgt addresses are presented in ``i + 3``, the acc address in ``i +
-    7``, the result in ``i + 10``. `done` follows the last result by one cycle (``i_last + 11``).
+    issued in ``i``: inp and wgt addresses are presented in ``i + 3`` (``i + 4`` with
+    ``cfg.dsp_pack``), the acc address in ``i + 7``, the result in ``i + 9``. `done` follows the
+    last result by one cycle (``i_last + 10``).
 
     Members
     -------
     start : ``In(stream of gemm_layout)``, not empty, within bounds
     uop_addr, uop_data : port A of the uop scratchpad
-    inp_addr, inp_data, wgt_addr, wgt_data : operand scratchpads
-    rd_en, rd_addr, rd_data, wr_en, wr_addr, wr_data : acc
+    inp_addr, inp_data, wgt_addr, wgt_data : operand scratchpads, latency 1
+    rd_en, rd_addr, rd_data : acc, latency 1; data of both banks, 0 where not read
+    wr_en, wr_addr, wr_data : acc
     active : a micro-op is issued
     last : it is the last of its instruction
     uop_bgn, uop_end : of the instruction being issued
     done : strobe an instruction
     """
 
-    RESULT_CYCLE = 10
+    OPERAND_CYCLE = 3
+    """Cycles from issue to the earliest operand addresses."""
+
+    SUM_CYCLE = 8
+    """Cycles from issue to the array's sum and the accumulator's old value."""
+
+    RESULT_CYCLE = 9
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
@@ -163,7 +172,7 @@ class GemmEngine(wiring.Component):
                 "wgt_data": In(cfg.wgt_elem_bits),
                 "rd_en": Out(1),
                 "rd_addr": Out(cfg.log2_acc_depth),
-                "rd_data": In(cfg.acc_elem_bits),
+                "rd_data": In(data.ArrayLayout(cfg.acc_elem_bits, ACC_BANKS)),
                 "wr_en": Out(1),
                 "wr_addr": Out(cfg.log2_acc_depth),
                 "wr_data": Out(cfg.acc_elem_bits),
@@ -215,7 +224,9 @@ class GemmEngine(wiring.Component):
         stage = [loops.dst_offset, loops.src_offset, loops.wgt_offset, reset, loops.last]
         valid = loops.active
         for k in (1, 2):
-            following = [Signal.like(s, name=f"s{k}_{n}") for n, s in enumerate(stage)]
+            following = [
+                Signal.like(s, name=f"s{k}_{n}", reset_less=True) for n, s in enumerate(stage)
+            ]
             next_valid = Signal(name=f"s{k}_valid")
             m.d.sync += [n.eq(s) for n, s in zip(following, stage, strict=True)]
             m.d.sync += next_valid.eq(valid)
@@ -224,73 +235,85 @@ class GemmEngine(wiring.Component):
         self._valid2 = valid
 
     def _operands(self, m: Module) -> None:
-        """Stage 3: addresses of inp and wgt; the array's sum is there in stage 9."""
+        """Stage 3: addresses of inp, wgt and acc, from where they wait for their turn."""
         cfg = self.cfg
         uop = data.View(layout_of(isa(cfg).uop), self.uop_data)
         dst_offset, src_offset, wgt_offset, reset, last = self._stage2
-        dst = Signal(cfg.log2_acc_depth)
-        reset3, last3, valid3 = Signal(), Signal(), Signal()
-        m.d.sync += [
-            dst.eq(uop.dst + dst_offset),
-            self.inp_addr.eq(uop.src + src_offset),
-            self.wgt_addr.eq(uop.wgt + wgt_offset),
-            reset3.eq(reset),
-            last3.eq(last),
-            valid3.eq(self._valid2),
-        ]
         m.submodules.array = array = MacArray(cfg)
-        assert array.latency == 4
         m.d.comb += [array.inp.eq(self.inp_data), array.wgt.eq(self.wgt_data)]
-        self._sum = array.sum
-        # dst, reset, last, valid from stage 3 to stage 10
-        pipe: dict[int, tuple[Signal, ...]] = {3: (dst, reset3, last3, valid3)}
-        for k in range(4, 12):
-            pipe[k] = tuple(
-                Signal.like(s, name=f"{n}{k}")
-                for n, s in zip(("dst", "reset", "last", "valid"), pipe[k - 1], strict=True)
+        self._array = array
+        # stage 3: data is there one stage after its address, the sum `latency` stages later
+        first = self.OPERAND_CYCLE
+        waits = self.SUM_CYCLE - array.latency - 1 - first
+        for address, value in (
+            (self.inp_addr, uop.src + src_offset),
+            (self.wgt_addr, uop.wgt + wgt_offset),
+        ):
+            m.d.comb += address.eq(
+                _delayed(m, value[: len(address)], 1 + waits, name=address.name)[-1]
             )
-            m.d.sync += [n.eq(s) for n, s in zip(pipe[k], pipe[k - 1], strict=True)]
-        self._pipe = pipe
+        self._dst, self._reset, self._last, self._valid = (
+            dict(enumerate(_delayed(m, value, 8, name=name, reset_less=name != "valid"), first))
+            for name, value in (
+                ("dst", (uop.dst + dst_offset)[: cfg.log2_acc_depth]),
+                ("reset", reset),
+                ("last", last),
+                ("valid", self._valid2),
+            )
+        )
 
     def _accumulate(self, m: Module) -> None:
-        """Stages 7 to 10: read, forward, add, write."""
-        cfg, pipe = self.cfg, self._pipe
-        m.d.comb += [self.rd_addr.eq(pipe[7][0]), self.rd_en.eq(pipe[7][3])]
-        # Results of the last three micro-ops, newest first: stages 10, 11, 12.
-        newest = Signal(cfg.acc_elem_bits)
-        older, oldest = Signal.like(newest), Signal.like(newest)
-        m.d.sync += [older.eq(newest), oldest.eq(older)]
-        # Compare one stage early: dst in stage 8 with what will then be one stage further.
-        select = Signal(2)
-        dst8 = pipe[8][0]
-        with m.If(pipe[9][3] & (pipe[9][0] == dst8)):
-            m.d.sync += select.eq(1)
-        with m.Elif(pipe[10][3] & (pipe[10][0] == dst8)):
-            m.d.sync += select.eq(2)
-        with m.Elif(pipe[11][3] & (pipe[11][0] == dst8)):
-            m.d.sync += select.eq(3)
-        with m.Else():
-            m.d.sync += select.eq(0)
-        old = Signal(cfg.acc_elem_bits)
-        with m.Switch(select):
-            with m.Case(0):
-                m.d.comb += old.eq(self.rd_data)
-            with m.Case(1):
-                m.d.comb += old.eq(newest)
-            with m.Case(2):
-                m.d.comb += old.eq(older)
-            with m.Case(3):
-                m.d.comb += old.eq(oldest)
-        w = cfg.acc_bits
-        with m.If(pipe[9][1]):
-            m.d.sync += newest.eq(0)
-        with m.Else():
-            m.d.sync += newest.eq(
-                Cat((old.word_select(lane, w) + self._sum[lane])[:w] for lane in range(cfg.lanes))
-            )
+        """Stages 7 to 9: read or forward, add, write.
+
+        A result is written in stage 9, when the next two micro-ops have read what it replaces.
+        They take it from `newest` and, one cycle later, from `older`. The addend is a union: what
+        is not chosen is 0.
+        """
+        cfg = self.cfg
+        dst, valid = self._dst, self._valid
+        # In stage 7: was the result of this micro-op's dst computed one or two before it?
+        from_newest, from_older = Signal(), Signal()
+        match_1 = valid[7] & (dst[7] == dst[6])
+        match_2 = valid[8] & (dst[8] == dst[6])
+        m.d.sync += [from_newest.eq(match_1), from_older.eq(match_2 & ~match_1)]
         m.d.comb += [
-            self.wr_addr.eq(pipe[10][0]),
-            self.wr_en.eq(pipe[10][3]),
-            self.wr_data.eq(newest),
-            self.done.eq(pipe[11][2] & pipe[11][3]),
+            self.rd_addr.eq(dst[7]),
+            self.rd_en.eq(valid[7] & ~from_newest & ~from_older),
         ]
+        take_newest = Signal()
+        newest, older = (
+            Signal(cfg.acc_elem_bits, name=name, reset_less=True) for name in ("newest", "older")
+        )
+        m.d.sync += [take_newest.eq(from_newest), older.eq(Mux(from_older, newest, 0))]
+        old = Signal(cfg.acc_elem_bits)
+        forwarded = newest & take_newest.replicate(cfg.acc_elem_bits)
+        m.d.comb += old.eq(self.rd_data[0] | self.rd_data[1] | forwarded | older)
+        w = cfg.acc_bits
+        for lane in range(cfg.lanes):
+            addend = old.word_select(lane, w)
+            result = newest.word_select(lane, w)
+            if self._array.deficit:
+                # sum - ~old is sum + old + 1, and the 1 is the adder's carry in
+                total = self._array.sum[lane] - (~addend).as_signed()
+            else:
+                total = self._array.sum[lane] + addend.as_signed()
+            m.d.sync += result.eq(Mux(self._reset[8], 0, total[:w]))
+        m.d.comb += [
+            self.wr_addr.eq(dst[9]),
+            self.wr_en.eq(valid[9]),
+            self.wr_data.eq(newest),
+            self.done.eq(self._last[10] & valid[10]),
+        ]
+
+
+def _delayed(
+    m: Module, value: Value, stages: int, *, name: str, reset_less: bool = True
+) -> list[Signal]:
+    """Registers that hold `value` 1, 2, ... `stages` cycles later."""
+    registers = []
+    for k in range(stages):
+        register = Signal(len(value), name=f"{name}_{k + 1}", reset_less=reset_less)
+        m.d.sync += register.eq(value)
+        registers.append(register)
+        value = register
+    return registers

@@ -2,58 +2,87 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Signal, signed, unsigned
+from amaranth import Cat, Const, Module, Signal, Value, signed, unsigned
 from amaranth.hdl import ShapeCastable, ValueLike
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.params import Config, log2_exact
 
-__all__ = ["MacArray"]
+__all__ = ["MacArray", "wgt_inverted_bits"]
+
+PAIR_BITS = 17
+"""Distance of the products of a packed multiplier: what the 25-bit operand of a DSP48 allows."""
+
+CHAIN = 4
+"""Packed products added up before the pair is taken apart: as many as ``PAIR_BITS`` tell apart."""
+
+
+def wgt_inverted_bits(cfg: Config) -> int:
+    """Mask of a wgt element's bits that `MacArray` takes, and its scratchpad keeps, inverted.
+
+    With ``cfg.dsp_pack``, the sign bits of the even rows, which makes them unsigned: ``w + 128``.
+    """
+    if not cfg.dsp_pack:
+        return 0
+    row = sum(0x80 << i * cfg.wgt_bits for i in range(cfg.block_in))
+    return sum(row << o * cfg.block_in * cfg.wgt_bits for o in range(0, cfg.block_out, 2))
 
 
 class MacArray(wiring.Component):
     """Multiply every inp row with every wgt row and add up the products.
 
-    ``sum[b*block_out + o] = sum_i inp[b][i] * wgt[o][i]``, modulo ``2**acc_bits``. Latency 4
-    cycles: operands presented at ``c``, sums valid at ``c + 4``.
-    One tensor a cycle, no stall, no reset.
+    ``sum[b*block_out + o] + deficit = sum_i inp[b][i] * wgt[o][i]``, modulo ``2**acc_bits``.
+    Operands presented at ``c``, sums valid at ``c + latency``. One tensor a cycle, no stall, no
+    reset.
 
-    ======= =========================================================
-    cycle   register
-    ======= =========================================================
-    c + 1   multipliers (DSP48 ``M``)
-    c + 2   products (DSP48 ``P``)
-    c + 3   adder tree, levels 1 and 2
+    ======= ============================= ================================
+    cycle   plain                         ``cfg.dsp_pack``
+    ======= ============================= ================================
+    c + 1   operands                      multipliers (DSP48 ``M``)
+    c + 2   multipliers                   chains of products (DSP48 ``P``)
+    c + 3   adder tree, levels 1 and 2    adder tree
     c + 4   adder tree, the other levels
-    ======= =========================================================
+    ======= ============================= ================================
 
-    With ``cfg.dsp_pack`` the output lanes ``2k`` and ``2k+1`` share one 24 x 8 multiplier. Its wide
-    operand is ``{w_hi, 8'b0, w_lo + 128}``, so with the input ``x`` the product is
-    ``w_hi * x * 2**16 + (w_lo + 128) * x``. The adder behind the multiplier (port ``C`` of a DSP48)
-    adds ``2**31 + 2**15 - 128 * (x + 1)``: that turns both halves into unsigned 16-bit numbers,
-    ``w_hi * x + 2**15`` and ``w_lo * x + 2**15 - 128``, without a borrow between them, from wires
-    and inverters only. The ``-128`` of every product is made good in the first one. The tree adds
-    unsigned numbers, and ``block_in * 2**15`` leaves its result by an inverted top bit.
+    The operands come straight out of block RAM. The packed style needs no register there: the
+    multipliers' own follows at once.
+
+    With ``cfg.dsp_pack`` the output lanes ``2k`` and ``2k+1`` share one 25 x 8 multiplier. Its wide
+    operand is ``{w_hi, 9'b0, w_lo + 128}``, so with the input ``x`` the product is
+    ``w_hi * x * 2**17 + (w_lo + 128) * x``. The adders behind the multipliers chain four of them:
+    ``high * 2**17 + low + 128 * X``, where ``X`` is the sum of the four inputs and ``high`` and
+    ``low``, the sums of four products each, lie in ``-65024 ... 65536``. The chain starts with
+    ``65535 * 2**17 + 65535 - 128 * X``, so both halves end as unsigned 17-bit numbers, 65535 too
+    large, without a borrow between them. The tree adds ``n`` such numbers, ``n - 1`` carries in,
+    and ``n * 2**16`` leaves its result by an inverted top bit: what remains is one less than the
+    sum, the `deficit`, left to the carry in of whoever adds it up.
 
     Parameters
     ----------
     cfg : Config
         Shapes, widths, and the style of the multipliers.
 
+    Attributes
+    ----------
+    latency : int
+        Cycles from operands to sums.
+    deficit : int
+        What every sum lacks: 0 or 1.
+
     Members
     -------
     inp : ``In(inp_elem_bits)``
         ``(batch, block_in)``, row-major, signed.
     wgt : ``In(wgt_elem_bits)``
-        ``(block_out, block_in)``, row-major, signed.
+        ``(block_out, block_in)``, row-major, signed; the bits of `wgt_inverted_bits` inverted.
     sum : ``Out(ArrayLayout(signed(acc_bits), batch * block_out))``
     """
 
-    latency = 4
-
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
+        self.latency = 3 if cfg.dsp_pack else 4
+        self.deficit = 1 if cfg.dsp_pack else 0
         super().__init__(
             {
                 "inp": In(cfg.inp_elem_bits),
@@ -63,71 +92,110 @@ class MacArray(wiring.Component):
         )
 
     def elaborate(self, platform) -> Module:
-        """Build one multiplier style; the tree is the same."""
+        """Build one multiplier style."""
         m = Module()
+        if self.cfg.dsp_pack:
+            self._row = self._packed_row
+            self._operands = (self.inp, self.wgt)
+        else:
+            self._row = self._plain_row
+            self._operands = (
+                _register(m, "inp_q", self.inp.shape(), self.inp),
+                _register(m, "wgt_q", self.wgt.shape(), self.wgt),
+            )
         for b in range(self.cfg.batch):
-            if self.cfg.dsp_pack:
-                self._packed_row(m, b)
-            else:
-                self._plain_row(m, b)
+            self._row(m, b)
         return m
 
     # ---- operands and results --------------------------------------------------------------
     def _inp(self, b: int, i: int):
-        return self.inp.word_select(b * self.cfg.block_in + i, self.cfg.inp_bits)
+        return self._operands[0].word_select(b * self.cfg.block_in + i, self.cfg.inp_bits)
 
     def _wgt(self, o: int, i: int):
-        return self.wgt.word_select(o * self.cfg.block_in + i, self.cfg.wgt_bits)
+        return self._operands[1].word_select(o * self.cfg.block_in + i, self.cfg.wgt_bits)
 
+    # ---- one product a multiplier ----------------------------------------------------------
     def _plain_row(self, m: Module, b: int) -> None:
         cfg = self.cfg
         bits = cfg.inp_bits + cfg.wgt_bits
         for o in range(cfg.block_out):
-            products = []
-            for i in range(cfg.block_in):
-                name = f"{b}_{o}_{i}"
-                mul = _register(
+            products = [
+                _register(
                     m,
-                    f"mul_{name}",
+                    f"mul_{b}_{o}_{i}",
                     signed(bits),
                     self._inp(b, i).as_signed() * self._wgt(o, i).as_signed(),
                 )
-                products.append(_register(m, f"product_{name}", signed(bits), mul))
+                for i in range(cfg.block_in)
+            ]
             total = _tree(m, f"tree_{b}_{o}", products)
             m.d.comb += self.sum[b * cfg.block_out + o].eq(total)
 
+    # ---- two products a multiplier ---------------------------------------------------------
     def _packed_row(self, m: Module, b: int) -> None:
         cfg = self.cfg
-        offsets = [self._offset(m, b, i) for i in range(cfg.block_in)]
+        firsts = range(0, cfg.block_in, CHAIN)
+        starts = [self._chain_start(m, b, first) for first in firsts]
         for o in range(0, cfg.block_out, 2):
-            low, high = [], []
-            for i in range(cfg.block_in):
-                name = f"{b}_{o}_{i}"
-                pair = Cat(self._wgt(o, i) ^ 0x80, Const(0, 8), self._wgt(o + 1, i)).as_signed()
-                mul = _register(m, f"mul_{name}", signed(32), pair * self._inp(b, i).as_signed())
-                product = _register(m, f"product_{name}", unsigned(32), mul + offsets[i])
-                low.append(product[:16])
-                high.append(product[16:])
-            for lane, products in ((o, low), (o + 1, high)):
-                total = _tree(m, f"tree_{b}_{lane}", products)
-                signed_total = Cat(total[:-1], ~total[-1]).as_signed()
-                m.d.comb += self.sum[b * cfg.block_out + lane].eq(signed_total)
+            chains = [
+                self._chain(m, b, o, first, start)
+                for first, start in zip(firsts, starts, strict=True)
+            ]
+            for half in range(2):
+                lane = b * cfg.block_out + o + half
+                values = [chain.word_select(half, PAIR_BITS) for chain in chains]
+                while len(values) > 1:
+                    # a - ~b is a + b + 1, and the 1 is the adder's carry in
+                    values = [
+                        _sum_and_one(m, f"tree_{lane}", low, high)
+                        for low, high in zip(values[::2], values[1::2], strict=True)
+                    ]
+                total = Cat(values[0][:-1], ~values[0][-1]).as_signed()
+                total = _register(m, f"sum_{lane}", total.shape(), total)
+                m.d.comb += self.sum[lane].eq(total)
 
-    def _offset(self, m: Module, b: int, i: int) -> Signal:
-        """The addend of all products with ``inp[b][i]``, one cycle behind it."""
-        x = self._inp(b, i)
-        # 256 + ~x = 255 - x, nine bits; the first product adds block_in for all of them
-        scaled = Cat(~x, x[-1])
-        if i == 0:
-            scaled = (scaled + self.cfg.block_in)[:9]
-        scaled_q = _register(m, f"offset_{b}_{i}", unsigned(9), scaled)
-        return Cat(Const(0, 7), scaled_q, Const(0, 15), Const(1, 1))
+    def _chain_start(self, m: Module, b: int, first: int) -> Value:
+        """What the chains of the inputs from `first` on begin with, one cycle behind the inputs.
+
+        ``65535 - 128 * X`` is ``128 * (511 - X) + 127``, and ``511 - X`` with ``-x = ~x + 1`` is
+        ``511 + n + sum(~x)`` for ``n`` inputs.
+        """
+        xs = [self._inp(b, i).as_signed() for i in self._links(first)]
+        rest = sum((~x for x in xs[1:]), Const(511 + len(xs), signed(11)) + ~xs[0])
+        scaled = _register(m, f"start_{b}_{first}", unsigned(10), rest[:10])
+        return Cat(Const(127, 7), scaled, Const(0xFFFF, PAIR_BITS))
+
+    def _chain(self, m: Module, b: int, o: int, first: int, start: Value) -> Signal:
+        """Both sums of up to `CHAIN` products, two cycles behind the operands."""
+        bits = 2 * PAIR_BITS
+        total = start
+        for i in self._links(first):
+            pair = Cat(self._wgt(o, i), Const(0, PAIR_BITS - 8), self._wgt(o + 1, i)).as_signed()
+            mul = _register(
+                m, f"mul_{b}_{o}_{i}", signed(33), (pair * self._inp(b, i).as_signed())[:33]
+            )
+            following = Signal(bits, name=f"link_{b}_{o}_{i}")
+            m.d.comb += following.eq(mul + total)
+            total = following
+        return _register(m, f"chain_{b}_{o}_{first}", unsigned(bits), total)
+
+    def _links(self, first: int) -> range:
+        return range(first, min(first + CHAIN, self.cfg.block_in))
 
 
 def _register(m: Module, name: str, shape: ShapeCastable, value: ValueLike) -> Signal:
     register = Signal(shape, name=name, reset_less=True)
     m.d.sync += register.eq(value)
     return register
+
+
+def _sum_and_one(m: Module, name: str, low: Value, high: Value) -> Signal:
+    """``low + high + 1`` of two equally wide unsigned numbers, in one adder."""
+    bits = len(low) + 1
+    total = Signal(bits, name=name)
+    inverted = Signal(bits, name=f"{name}_inverted")
+    m.d.comb += [inverted.eq(~Cat(high, Const(0, 1))), total.eq(low - inverted)]
+    return total
 
 
 def _tree(m: Module, name: str, values: list) -> Signal:

@@ -13,6 +13,7 @@ from covta.hw.rtl.compute import ComputeUnit
 from covta.hw.rtl.fetch import Fetch
 from covta.hw.rtl.interfaces import FAULT_LAYOUT, INDEX_BITS, AxiRead, AxiWrite
 from covta.hw.rtl.load_unit import LoadUnit
+from covta.hw.rtl.mac_array import wgt_inverted_bits
 from covta.hw.rtl.read_engine import ReadEngine
 from covta.hw.rtl.registers import ControlRegisters
 from covta.hw.rtl.scratchpads import SliceScratchpad
@@ -77,7 +78,10 @@ class Core(wiring.Component):
             cfg, elem_bits=cfg.inp_elem_bits, depth=cfg.inp_depth
         )
         m.submodules.wgt = wgt = SliceScratchpad(
-            cfg, elem_bits=cfg.wgt_elem_bits, depth=cfg.wgt_depth
+            cfg,
+            elem_bits=cfg.wgt_elem_bits,
+            depth=cfg.wgt_depth,
+            inverted_bits=wgt_inverted_bits(cfg),
         )
         wiring.connect(m, self._load.inp, inp.write)
         wiring.connect(m, self._load.wgt, wgt.write)

@@ -1,25 +1,27 @@
 """On-chip memories, shaped so that synthesis maps them to block RAM.
 
-Every read takes two cycles: the memory's own register, then (after the choice of a bank) an output
-register. A write presented in cycle ``w`` is seen by reads presented in ``w + 1`` or later.
+A read takes one cycle (the memory's own register) where logic follows that can take data from
+there, else two: an output register stands behind the choice of a bank. A write presented in cycle
+``w`` is seen by reads presented in ``w + 1`` or later.
 """
 
 from __future__ import annotations
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
-from amaranth.lib import memory, wiring
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.params import Config
 from covta.hw.rtl.interfaces import AccWrite, SliceWrite, UopWrite, uop_banks
 
-READ_LATENCY_CYCLES = 2
+ACC_BANKS = 2
+"""Banks of acc and out, by the top bit of the address."""
 
 
 class SliceScratchpad(wiring.Component):
     """The inp or wgt scratchpad: written a bus-wide slice at a time, read an element at a time.
 
-    Latency 2 cycles from `rd_addr` to `rd_data`; one read and one write a cycle.
+    Latency 1 cycle from `rd_addr` to `rd_data`; one read and one write a cycle.
 
     Parameters
     ----------
@@ -28,6 +30,8 @@ class SliceScratchpad(wiring.Component):
         Width of one element, a multiple of ``cfg.bus.data_bits``.
     depth : int
         Elements.
+    inverted_bits : int
+        Mask of an element's bits that are kept, and read, inverted.
 
     Members
     -------
@@ -35,9 +39,10 @@ class SliceScratchpad(wiring.Component):
     rd_addr, rd_data : ``In(log2 depth)``, ``Out(elem_bits)``
     """
 
-    def __init__(self, cfg: Config, *, elem_bits: int, depth: int) -> None:
+    def __init__(self, cfg: Config, *, elem_bits: int, depth: int, inverted_bits: int = 0) -> None:
         self.cfg = cfg
         self.depth = depth
+        self.inverted_bits = inverted_bits
         self.elem_bits = elem_bits
         addr_bits = depth.bit_length() - 1
         super().__init__(
@@ -57,12 +62,12 @@ class SliceScratchpad(wiring.Component):
         rd = mem.read_port(domain="sync")
         m.d.comb += [
             wr.addr.eq(self.write.addr),
-            wr.data.eq(Cat(*([self.write.data] * slices))),
+            wr.data.eq(self.write.data.replicate(slices) ^ self.inverted_bits),
             wr.en.eq(Mux(self.write.en, self.write.mask, 0)),
             rd.addr.eq(self.rd_addr),
             rd.en.eq(1),
+            self.rd_data.eq(rd.data),
         ]
-        m.d.sync += self.rd_data.eq(rd.data)
         return m
 
 
@@ -133,16 +138,19 @@ class UopScratchpad(wiring.Component):
 
 
 class AccScratchpad(wiring.Component):
-    """The acc and out scratchpads: two banks by the top address bit, each one read, one write a
-    cycle.
+    """The acc and out scratchpads: two banks by the top address bit, each with two ports.
 
-    Every write to acc also writes the low ``out_bits`` of each lane to out. GEMM, ALU and the
-    Loader never touch one bank at the same time: dispatch sees to it.
+    GEMM, ALU and the Loader never touch one bank at the same time: dispatch sees to it. So no
+    data is chosen from among all three: of each bank's ports, the first is read by GEMM and written
+    by ALU and Loader, the second is read by ALU and written by GEMM. Every write to acc also writes
+    the low ``out_bits`` of each lane to out.
 
     Members
     -------
-    gemm_rd_addr, gemm_rd_data, alu_rd_addr, alu_rd_data
-        Reads, latency 2; `*_rd_en` claims the bank.
+    gemm_rd_en, gemm_rd_addr, gemm_rd_data
+        Latency 1; data of each bank, 0 of a bank that was not read.
+    alu_rd_addr, alu_rd_data
+        Latency 2.
     alu_imm_en, alu_imm
         In the next cycle, `alu_rd_data` is `alu_imm` in every lane.
     gemm_wr_en, gemm_wr_addr, gemm_wr_data and the same for alu
@@ -159,9 +167,7 @@ class AccScratchpad(wiring.Component):
         members: dict[str, object] = {}
         for engine in ("gemm", "alu"):
             members |= {
-                f"{engine}_rd_en": In(1),
                 f"{engine}_rd_addr": In(a),
-                f"{engine}_rd_data": Out(bits),
                 f"{engine}_wr_en": In(1),
                 f"{engine}_wr_addr": In(a),
                 f"{engine}_wr_data": In(bits),
@@ -169,6 +175,9 @@ class AccScratchpad(wiring.Component):
         members |= {
             "alu_imm_en": In(1),
             "alu_imm": In(signed(16)),
+            "gemm_rd_en": In(1),
+            "gemm_rd_data": Out(data.ArrayLayout(bits, ACC_BANKS)),
+            "alu_rd_data": Out(bits),
             "load": In(AccWrite(cfg)),
             "out_en": In(1),
             "out_addr": In(a),
@@ -178,16 +187,15 @@ class AccScratchpad(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        beat = self._beat(m)
-        acc_data, out_data = [], []
-        for b in range(2):
-            acc, out = self._bank(m, b, *beat)
-            acc_data.append(acc)
-            out_data.append(out)
-        for engine in ("gemm", "alu"):
-            bank = Signal(name=f"{engine}_bank")
-            m.d.sync += bank.eq(getattr(self, f"{engine}_rd_addr")[-1])
-            m.d.sync += getattr(self, f"{engine}_rd_data").eq(Mux(bank, *reversed(acc_data)))
+        self._beat(m)
+        alu_data, out_data = [], []
+        for b in range(ACC_BANKS):
+            self._choose_writes(m, b)
+            alu_data.append(self._acc_bank(m, b))
+            out_data.append(self._out_bank(m, b))
+        alu_bank = Signal()
+        m.d.sync += alu_bank.eq(self.alu_rd_addr[-1])
+        m.d.sync += self.alu_rd_data.eq(Mux(alu_bank, *reversed(alu_data)))
         with m.If(self.alu_imm_en):
             imm = Signal(signed(self.cfg.acc_bits))
             m.d.comb += imm.eq(self.alu_imm)
@@ -200,16 +208,16 @@ class AccScratchpad(wiring.Component):
             m.d.sync += self.out_data.eq(Mux(out_bank, *reversed(out_data)))
         return m
 
-    def _beat(self, m: Module) -> tuple[Signal, Signal, Signal]:
+    def _beat(self, m: Module) -> None:
         """The Loader's beat one cycle on: address, mask, and a repeating pattern of lanes.
 
         Lane ``l`` of an element takes lane ``l % bus_bytes`` of the pattern: the int8 lanes
         widened, or the beat's lanes repeated; padding applied.
         """
         cfg, load = self.cfg, self.load
-        pattern = Signal(cfg.bus_bytes * cfg.acc_bits)
-        addr = Signal(cfg.log2_acc_depth)
-        mask = Signal(cfg.acc_elem_bits // cfg.bus.data_bits)
+        pattern = Signal(cfg.bus_bytes * cfg.acc_bits, reset_less=True)
+        self._load_addr = addr = Signal(cfg.log2_acc_depth, reset_less=True)
+        self._load_mask = mask = Signal(cfg.acc_elem_bits // cfg.bus.data_bits)
         m.d.sync += [addr.eq(load.addr), mask.eq(Mux(load.en, load.mask, 0))]
         least = Mux(load.narrow, -0x80, -1 << (cfg.acc_bits - 1))
         per_beat = cfg.bus.data_bits // cfg.acc_bits
@@ -221,66 +229,86 @@ class AccScratchpad(wiring.Component):
                 m.d.sync += lane.eq(load.data.word_select(k, 8).as_signed())
             with m.Else():
                 m.d.sync += lane.eq(load.data.word_select(k % per_beat, cfg.acc_bits))
-        return addr, mask, pattern
+        self._pattern = pattern
 
-    def _bank(
-        self, m: Module, b: int, load_addr: Signal, load_mask: Signal, pattern: Signal
-    ) -> tuple[Signal, Signal]:
-        """One bank of acc and out; returns their read data, one cycle after the address."""
+    def _choose_writes(self, m: Module, b: int) -> None:
+        """Who writes bank `b`: GEMM, or else (row, mask and word) ALU or Loader."""
         cfg = self.cfg
         row_bits = cfg.log2_acc_depth - 1
-        bus_bits = cfg.bus.data_bits
-        lanes_per_slice = bus_bits // cfg.acc_bits
-        slices = cfg.acc_elem_bits // bus_bits
-        row = Signal(row_bits, name=f"wr_row{b}")
-        mask = Signal(slices, name=f"wr_mask{b}")
-        word = Signal(cfg.acc_elem_bits, name=f"wr_data{b}")
-        gemm, alu = Signal(name=f"gemm_wr{b}"), Signal(name=f"alu_wr{b}")
+        self._gemm_writes, alu = Signal(name=f"gemm_wr{b}"), Signal(name=f"alu_wr{b}")
+        self._row = Signal(row_bits, name=f"row{b}")
+        self._mask = Signal.like(self._load_mask, name=f"mask{b}")
         m.d.comb += [
-            gemm.eq(self.gemm_wr_en & (self.gemm_wr_addr[-1] == b)),
+            self._gemm_writes.eq(self.gemm_wr_en & (self.gemm_wr_addr[-1] == b)),
             alu.eq(self.alu_wr_en & (self.alu_wr_addr[-1] == b)),
         ]
-        with m.If(gemm):
-            m.d.comb += row.eq(self.gemm_wr_addr)
-            m.d.comb += mask.eq(~0)
-        with m.Elif(alu):
-            m.d.comb += row.eq(self.alu_wr_addr)
-            m.d.comb += mask.eq(~0)
+        self._word = Signal(cfg.acc_elem_bits, name=f"word{b}")
+        with m.If(alu):
+            m.d.comb += self._row.eq(self.alu_wr_addr)
+            m.d.comb += self._mask.eq(~0)
+            m.d.comb += self._word.eq(self.alu_wr_data)
         with m.Else():
-            m.d.comb += row.eq(load_addr)
-            m.d.comb += mask.eq(Mux(load_addr[-1] == b, load_mask, 0))
-        for lane in range(cfg.lanes):
-            at = slice(lane * cfg.acc_bits, (lane + 1) * cfg.acc_bits)
-            with m.If(gemm):
-                m.d.comb += word[at].eq(self.gemm_wr_data[at])
-            with m.Elif(alu):
-                m.d.comb += word[at].eq(self.alu_wr_data[at])
-            with m.Else():
-                m.d.comb += word[at].eq(pattern.word_select(lane % cfg.bus_bytes, cfg.acc_bits))
+            m.d.comb += self._row.eq(self._load_addr)
+            patterns = -(-len(self._word) // len(self._pattern))
+            m.d.comb += self._word.eq(self._pattern.replicate(patterns))
+            m.d.comb += self._mask.eq(Mux(self._load_addr[-1] == b, self._load_mask, 0))
+
+    def _acc_bank(self, m: Module, b: int) -> Value:
+        """One bank of acc; returns what ALU reads, one cycle after the address.
+
+        No engine reads a row while it is written. What keeps the ports from doing so shows that to
+        synthesis, which else had to keep the old data for the read.
+        """
+        cfg = self.cfg
         m.submodules[f"acc{b}"] = acc = memory.Memory(
-            shape=cfg.acc_elem_bits, depth=cfg.acc_depth // 2, init=[]
+            shape=cfg.acc_elem_bits, depth=cfg.acc_depth // ACC_BANKS, init=[]
         )
-        m.submodules[f"out{b}"] = out = memory.Memory(
-            shape=cfg.out_elem_bits, depth=cfg.acc_depth // 2, init=[]
-        )
-        acc_wr, acc_rd = acc.write_port(granularity=bus_bits), acc.read_port(domain="sync")
-        out_wr = out.write_port(granularity=cfg.out_bits * lanes_per_slice)
-        out_rd = out.read_port(domain="sync")
-        truncated = Cat(
-            word[lane * cfg.acc_bits : lane * cfg.acc_bits + cfg.out_bits]
-            for lane in range(cfg.lanes)
-        )
-        gemm_reads = self.gemm_rd_en & (self.gemm_rd_addr[-1] == b)
+        first = acc.write_port(granularity=cfg.bus.data_bits)
+        # Its register is ours, for a memory's own has no reset.
+        first_read = acc.read_port(domain="comb")
+        second = acc.write_port()
+        second_read = acc.read_port(domain="sync")
+        gemm_reads, same_row = Signal(name=f"gemm_rd{b}"), Signal(name=f"same_row{b}")
+        row = Signal.like(self._row, name=f"first_row{b}")
+        other_row = Signal.like(self._row, name=f"second_row{b}")
         m.d.comb += [
-            acc_wr.addr.eq(row),
-            acc_wr.data.eq(word),
-            acc_wr.en.eq(mask),
-            out_wr.addr.eq(row),
-            out_wr.data.eq(truncated),
-            out_wr.en.eq(mask),
-            acc_rd.addr.eq(Mux(gemm_reads, self.gemm_rd_addr, self.alu_rd_addr)),
-            acc_rd.en.eq(1),
-            out_rd.addr.eq(self.out_addr),
-            out_rd.en.eq(self.out_en),
+            gemm_reads.eq(self.gemm_rd_en & (self.gemm_rd_addr[-1] == b)),
+            row.eq(Mux(gemm_reads, self.gemm_rd_addr[:-1], self._row)),
+            other_row.eq(Mux(self._gemm_writes, self.gemm_wr_addr[:-1], self.alu_rd_addr[:-1])),
+            same_row.eq(row == other_row),
+            first.addr.eq(row),
+            first.data.eq(self._word),
+            first.en.eq(Mux(gemm_reads, 0, self._mask)),
+            first_read.addr.eq(row),
+            second.addr.eq(other_row),
+            second.data.eq(self.gemm_wr_data),
+            second.en.eq(self._gemm_writes),
+            second_read.addr.eq(other_row),
+            second_read.en.eq(~self._gemm_writes & ~(same_row & self._mask.any())),
         ]
-        return acc_rd.data, out_rd.data
+        with m.If(gemm_reads & ~(same_row & self._gemm_writes)):
+            m.d.sync += self.gemm_rd_data[b].eq(first_read.data)
+        with m.Else():
+            m.d.sync += self.gemm_rd_data[b].eq(0)
+        return second_read.data
+
+    def _out_bank(self, m: Module, b: int) -> Value:
+        """One bank of out; returns its read data, one cycle after the address."""
+        cfg = self.cfg
+        lanes_per_slice = cfg.bus.data_bits // cfg.acc_bits
+        m.submodules[f"out{b}"] = out = memory.Memory(
+            shape=cfg.out_elem_bits, depth=cfg.acc_depth // ACC_BANKS, init=[]
+        )
+        write = out.write_port(granularity=cfg.out_bits * lanes_per_slice)
+        read = out.read_port(domain="sync")
+        word = Mux(self._gemm_writes, self.gemm_wr_data, self._word)
+        m.d.comb += [
+            write.addr.eq(Mux(self._gemm_writes, self.gemm_wr_addr[:-1], self._row)),
+            write.data.eq(
+                Cat(word.word_select(k, cfg.acc_bits)[: cfg.out_bits] for k in range(cfg.lanes))
+            ),
+            write.en.eq(Mux(self._gemm_writes, ~0, self._mask)),
+            read.addr.eq(self.out_addr),
+            read.en.eq(self.out_en),
+        ]
+        return read.data

@@ -22,8 +22,8 @@ from covta.sim.jit import jit
 # ---- constants of the RTL ----------------------------------------------------------------------
 SCANNED_DEPTH = 8
 RETIRE_DEPTH = 8
-GEMM_DRAIN_CYCLES = 7
-GEMM_DONE_CYCLES = 11
+GEMM_DRAIN_CYCLES = 5
+GEMM_DONE_CYCLES = 10
 GEMM_PRODUCTS, ALU_PRODUCTS = 6, 4
 ALU_QUEUE = 8
 START_TO_GENERATE, GENERATE_TO_READ, READ_TO_WRITE, MUL_EXTRA = 1, 3, 4, 2
