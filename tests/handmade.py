@@ -96,9 +96,9 @@ PIPELINE = (
 )
 
 CASES: dict[str, Case] = {
-    "finish": Case(insns=(FINISH,), cycles=46),
-    "finish, latency 1": Case(insns=(FINISH,), dram=NEAR, cycles=15),
-    "four finishes": Case(insns=(FINISH,) * 4, cycles=58),
+    "finish": Case(insns=(FINISH,), cycles=47),
+    "finish, latency 1": Case(insns=(FINISH,), dram=NEAR, cycles=16),
+    "four finishes": Case(insns=(FINISH,) * 4, cycles=59),
     "load 8 inp": Case(insns=(load(INP, 8), FINISH), cycles=86),
     "load 8 inp, latency 1": Case(insns=(load(INP, 8), FINISH), dram=NEAR, cycles=24),
     "load 8 wgt": Case(insns=(load(WGT, 8), FINISH), cycles=110),
@@ -108,16 +108,16 @@ CASES: dict[str, Case] = {
         insns=(load(INP, 8), load(INP, 8), FINISH), dram=ALONE, cycles=128
     ),
     "padding alone": Case(insns=(load(INP, 1, y_pad_0=2, x_pad_1=7), FINISH), cycles=86),
-    "gemm reset 1": Case(insns=(ZERO_UOP, gemm(1, reset=1), FINISH), cycles=102),
-    "gemm reset 101": Case(insns=(ZERO_UOP, gemm(101, reset=1), FINISH), cycles=202),
-    "two gemms of 50": Case(insns=(ZERO_UOP, *[gemm(50)] * 2, FINISH), cycles=201),
-    "alu imm 1": Case(insns=(ZERO_UOP, alu(AluOp.ADD, 1, **IMM), FINISH), cycles=101),
-    "alu imm 61": Case(insns=(ZERO_UOP, alu(AluOp.ADD, 61, **IMM, **NEXT), FINISH), cycles=161),
+    "gemm reset 1": Case(insns=(ZERO_UOP, gemm(1, reset=1), FINISH), cycles=103),
+    "gemm reset 101": Case(insns=(ZERO_UOP, gemm(101, reset=1), FINISH), cycles=203),
+    "two gemms of 50": Case(insns=(ZERO_UOP, *[gemm(50)] * 2, FINISH), cycles=202),
+    "alu imm 1": Case(insns=(ZERO_UOP, alu(AluOp.ADD, 1, **IMM), FINISH), cycles=102),
+    "alu imm 61": Case(insns=(ZERO_UOP, alu(AluOp.ADD, 61, **IMM, **NEXT), FINISH), cycles=162),
     "alu imm 61 on one element": Case(
-        insns=(ZERO_UOP, alu(AluOp.ADD, 61, **IMM), FINISH), cycles=401
+        insns=(ZERO_UOP, alu(AluOp.ADD, 61, **IMM), FINISH), cycles=402
     ),
-    "alu two operands 61": Case(insns=(ZERO_UOP, alu(AluOp.ADD, 61, **NEXT), FINISH), cycles=221),
-    "alu mul 61": Case(insns=(ZERO_UOP, alu(AluOp.MUL, 61, **IMM, **NEXT), FINISH), cycles=163),
+    "alu two operands 61": Case(insns=(ZERO_UOP, alu(AluOp.ADD, 61, **NEXT), FINISH), cycles=222),
+    "alu mul 61": Case(insns=(ZERO_UOP, alu(AluOp.MUL, 61, **IMM, **NEXT), FINISH), cycles=164),
     "store 1": Case(insns=(store(1), FINISH), cycles=82),
     "store 16": Case(insns=(store(16), FINISH), cycles=97),
     "store 16, latency 1": Case(insns=(store(16), FINISH), dram=NEAR, cycles=35),
@@ -132,11 +132,11 @@ CASES: dict[str, Case] = {
             finish(pop_next=1, push_prev=1),
             load(INP, 0, pop_next=1),
         ),
-        cycles=62,
+        cycles=63,
     ),
-    "no finish": Case(insns=(PLAIN_GEMM,), cycles=46, fault=(FaultCause.NO_FINISH, 1)),
+    "no finish": Case(insns=(PLAIN_GEMM,), cycles=47, fault=(FaultCause.NO_FINISH, 1)),
     "watchdog": Case(
-        insns=(FINISH, store(0, pop_prev=1)), cycles=65582, fault=(FaultCause.WATCHDOG, 1)
+        insns=(FINISH, store(0, pop_prev=1)), cycles=65583, fault=(FaultCause.WATCHDOG, 1)
     ),
     "token overflow": Case(
         insns=(*[load(INP, 0, push_next=1)] * 256, FINISH),
@@ -154,7 +154,7 @@ CASES: dict[str, Case] = {
         fault=(FaultCause.ILLEGAL_INSTRUCTION, 0),
     ),
     "illegal alu": Case(
-        insns=(alu(AluOp.RQT, 1), FINISH), cycles=44, fault=(FaultCause.ILLEGAL_INSTRUCTION, 0)
+        insns=(alu(AluOp.RQT, 1), FINISH), cycles=48, fault=(FaultCause.ILLEGAL_INSTRUCTION, 0)
     ),
     "load beyond inp": Case(
         insns=(load(INP, sram_base=CFG.inp_depth), FINISH),
@@ -163,7 +163,7 @@ CASES: dict[str, Case] = {
     ),
     "gemm beyond acc": Case(
         insns=(ZERO_UOP, gemm(CFG.acc_depth + 1, reset=1, dst_factor_in=1), FINISH),
-        cycles=88,
+        cycles=89,
         fault=(FaultCause.SCRATCHPAD, 1),
     ),
     "load below the window": Case(

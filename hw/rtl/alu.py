@@ -153,7 +153,9 @@ class AluEngine(wiring.Component):
         loop = Signal(alu_start_layout(cfg), reset_less=True)
         self._active = Signal()
         room = Signal(range(self.QUEUE + 1), init=self.QUEUE)
-        u = Signal(cfg.log2_uop_depth + 1, reset_less=True)
+        u, final = (
+            Signal(cfg.log2_uop_depth, name=name, reset_less=True) for name in ("u", "final")
+        )
         x_left = Signal.like(loop.iter_in, name="x_left", reset_less=True)
         y_left = Signal.like(loop.iter_out, name="y_left", reset_less=True)
         must_read = Signal()
@@ -161,7 +163,7 @@ class AluEngine(wiring.Component):
         first_of_all = Signal(reset_less=True)
         m.d.comb += [
             fire.eq(self._active & (room != 0)),
-            last_u.eq(u + 1 == loop.uop_end),
+            last_u.eq(u == final),
             last_x.eq(x_left == 1),
             last.eq(last_u & last_x & (y_left == 1)),
             self.start.ready.eq(~self._active | (fire & last)),
@@ -213,6 +215,7 @@ class AluEngine(wiring.Component):
             m.d.sync += [
                 loop.eq(payload),
                 u.eq(payload.uop_bgn),
+                final.eq(payload.uop_end - 1),
                 x_left.eq(payload.iter_in),
                 y_left.eq(payload.iter_out),
                 first_of_all.eq(1),

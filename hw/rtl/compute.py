@@ -186,23 +186,14 @@ class ComputeUnit(wiring.Component):
         m.d.comb += [
             queue.w_data.eq(scan.o.payload.as_value()),
             queue.w_en.eq(scan.o.valid),
-            scan.o.ready.eq(queue.w_rdy),
+            scan.o.ready.eq(1),
+            scan.room.eq(queue.level + scan.o.valid < SCANNED_DEPTH),
             scan.halt.eq(self.halt),
         ]
         # LOAD UOP between scan and completion: later micro-ops must not be read yet.
-        pending = Signal(range(SCANNED_DEPTH + RETIRE_DEPTH + 2))
-        load = data.View(layout_of(isa(self.cfg).load.words[0]), scan.o.p.word[0])
-        entered = Signal()
-        m.d.comb += entered.eq(
-            scan.o.valid
-            & scan.o.ready
-            & (load.opcode == Opcode.LOAD)
-            & (load.memory_type == MemoryType.UOP)
-            & ~scan.o.p.empty
-        )
+        pending = Signal(range(SCANNED_DEPTH + RETIRE_DEPTH + 3))
         self._uop_done = Signal()
-        m.d.sync += pending.eq(pending + entered - self._uop_done)
-        # The offer itself counts, so that the instruction behind it does not read too early.
+        m.d.sync += pending.eq(pending + scan.uop_load - self._uop_done)
         m.d.comb += scan.uop_pending.eq(pending != 0)
 
     # ---- the head of the scanned queue -----------------------------------------------------

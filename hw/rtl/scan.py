@@ -39,25 +39,32 @@ def stray_bits(fmt: InsnFormat, insn: data.View) -> object:
 class Scan(wiring.Component):
     """Takes instructions in order, gives them back with their acc banks or their fault.
 
-    Timing, from the cycle ``t`` in which an instruction is taken: it is offered in ``v + 1``,
-    where the verdict cycle ``v`` is ``t + 1`` for an illegal or empty instruction, FINISH, or
-    ``uop_end`` beyond the scratchpad; ``t + 2`` for another LOAD; for a loop over ``n``
-    micro-ops ``max(t + 1 + P, g + 3)`` with ``P`` = 6 products (GEMM) or 4 (ALU) and ``g`` the
-    cycle in which its last micro-op is read: one a cycle from ``t + 1`` on, except while `hold`
-    (the ALU owns the port) or `uop_pending`. The next instruction is taken at the earliest in
-    the cycle in which the offer is accepted.
+    Two stages, an instruction in each. The first reads the micro-ops and puts operands into the
+    multipliers; the second waits for the last of both and judges.
+
+    **Timing.** An instruction taken in cycle ``t`` leaves the first stage in ``x``, the cycle in
+    which the next one may be taken, and is offered in ``x + 4`` if it is a loop that runs (not
+    empty, `uop_end` within the scratchpad), ``x + 3`` if it is a LOAD that is not empty, else
+    ``x + 2``. ``x`` is the first cycle with
+
+    - ``x > t``; for a loop that runs ``x >= t + TURNS`` and not before its last micro-op is read:
+      one a cycle from ``t + 1`` on, except while `hold` (the ALU owns the port) or `uop_pending`;
+    - `room`, and the instruction before offered in ``x`` or earlier.
 
     Members
     -------
     i : ``In(stream(INSN_LAYOUT))``
-    o : ``Out(stream(scanned_layout))``
+    o : ``Out(stream(scanned_layout))``, always accepted
+    room : ``In(1)``, an instruction besides one offered now will be accepted
     uop_addr, uop_en, uop_data : port B of the uop scratchpad
     hold : ``In(1)``, the port belongs to the ALU
-    uop_pending : ``In(1)``, a LOAD UOP that went before is not complete
+    uop_pending : ``In(1)``, a LOAD UOP that left the first stage is not complete
+    uop_load : ``Out(1)``, strobe, a LOAD UOP leaves the first stage
     halt, idle
     """
 
-    MULTIPLY_CYCLES = 6
+    GEMM_TURNS, ALU_TURNS = 3, 2
+    LOOP_JUDGE_CYCLES, LOAD_JUDGE_CYCLES = 3, 2
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
@@ -65,11 +72,13 @@ class Scan(wiring.Component):
             {
                 "i": In(stream.Signature(INSN_LAYOUT)),
                 "o": Out(stream.Signature(scanned_layout(cfg))),
+                "room": In(1),
                 "uop_addr": Out(cfg.log2_uop_depth),
                 "uop_en": Out(1),
                 "uop_data": In(cfg.uop_bits),
                 "hold": In(1),
                 "uop_pending": In(1),
+                "uop_load": Out(1),
                 "halt": In(1),
                 "idle": Out(1),
             }
@@ -77,35 +86,41 @@ class Scan(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._taken = Signal(INSN_LAYOUT)
+        self._taken = Signal(INSN_LAYOUT, reset_less=True)
+        self._begin, self._leave = Signal(), Signal()
         self._decode(m)
         self._read_uops(m)
         self._multiply(m)
-        self._check(m)
         self._sequence(m)
+        self._check(m)
         return m
 
-    # ---- the instruction being scanned -----------------------------------------------------
-    def _decode(self, m: Module) -> None:
-        """Fields and the faults that need nothing else, of the taken instruction."""
-        cfg, x, insn = self.cfg, isa(self.cfg), self._taken
-        formats = {"load": x.load, "gemm": x.gemm, "alu": x.alu, "finish": x.finish}
-        views = {
+    def _words(self, insn: data.View) -> dict[str, list[data.View]]:
+        """The instruction as each format reads it."""
+        x = isa(self.cfg)
+        formats = {"load": x.load, "gemm": x.gemm, "alu": x.alu}
+        return {
             name: [data.View(layout_of(fmt.words[k]), insn.word[k]) for k in range(2)]
             for name, fmt in formats.items()
         }
+
+    # ---- first stage -----------------------------------------------------------------------
+    def _decode(self, m: Module) -> None:
+        """Faults that need nothing else, and whether there is work."""
+        cfg, x, insn = self.cfg, isa(self.cfg), self._taken
+        views = self._words(insn)
         self._load, self._gemm, self._alu = views["load"], views["gemm"], views["alu"]
         opcode = insn.word[0][:3]
-        self._is_load, self._is_gemm, self._is_alu, self._is_finish = (
+        self._is_load, self._is_gemm, self._is_alu, is_finish = (
             Signal(name=f"is_{n}") for n in ("load", "gemm", "alu", "finish")
         )
         m.d.comb += [
             self._is_load.eq(opcode == Opcode.LOAD),
             self._is_gemm.eq(opcode == Opcode.GEMM),
             self._is_alu.eq(opcode == Opcode.ALU),
-            self._is_finish.eq(opcode == Opcode.FINISH),
+            is_finish.eq(opcode == Opcode.FINISH),
         ]
-        illegal = Signal()
+        self._illegal, self._empty, self._overrun = Signal(), Signal(), Signal()
         memory_type = self._load[0].memory_type
         self._is_uop_load = Signal()
         m.d.comb += self._is_uop_load.eq(self._is_load & (memory_type == MemoryType.UOP))
@@ -114,227 +129,237 @@ class Scan(wiring.Component):
             & (memory_type != MemoryType.ACC)
             & (memory_type != MemoryType.ACC_8BIT)
         )
-        alu_opcode = self._alu[1].alu_opcode
-        bad_alu = alu_opcode > max(x.alu_ops)
-        with m.If(self._is_load):
-            m.d.comb += illegal.eq(stray_bits(x.load, insn) | bad_type)
-        with m.Elif(self._is_gemm):
-            m.d.comb += illegal.eq(stray_bits(x.gemm, insn))
-        with m.Elif(self._is_alu):
-            # the ALU's reset bit is part of the common word 0 and has no meaning
-            m.d.comb += illegal.eq(stray_bits(x.alu, insn) | bad_alu)
-        with m.Elif(self._is_finish):
-            m.d.comb += illegal.eq(stray_bits(x.finish, insn))
-        with m.Else():
-            m.d.comb += illegal.eq(1)
         assert sorted(x.alu_ops) == list(range(max(x.alu_ops) + 1)), AluOp
-        self._illegal = illegal
-        loop = self._gemm[0]
-        self._loop = loop
-        self._empty = Signal()
-        loops = self._is_gemm | self._is_alu
-        self._loops = loops
+        bad_alu = self._alu[1].alu_opcode > max(x.alu_ops)
+        loop = self._loop = self._gemm[0]
         with m.If(self._is_load):
-            m.d.comb += self._empty.eq((self._load[1].x_size == 0) | (self._load[1].y_size == 0))
-        with m.Elif(loops):
-            m.d.comb += self._empty.eq(
-                (loop.iter_out == 0) | (loop.iter_in == 0) | (loop.uop_end <= loop.uop_bgn)
-            )
+            m.d.comb += [
+                self._illegal.eq(stray_bits(x.load, insn) | bad_type),
+                self._empty.eq((self._load[1].x_size == 0) | (self._load[1].y_size == 0)),
+            ]
+        with m.Elif(self._is_gemm | self._is_alu):
+            # the ALU's reset bit is part of the common word 0 and has no meaning
+            stray = Mux(self._is_gemm, stray_bits(x.gemm, insn), stray_bits(x.alu, insn) | bad_alu)
+            m.d.comb += [
+                self._illegal.eq(stray),
+                self._empty.eq(
+                    (loop.iter_out == 0) | (loop.iter_in == 0) | (loop.uop_end <= loop.uop_bgn)
+                ),
+                self._overrun.eq(loop.uop_end > cfg.uop_depth),
+            ]
         with m.Else():
+            m.d.comb += [self._illegal.eq(~is_finish | stray_bits(x.finish, insn))]
             m.d.comb += self._empty.eq(1)
-        self._uop_overrun = Signal()
-        m.d.comb += self._uop_overrun.eq(loops & (loop.uop_end > cfg.uop_depth))
-        self._simple = Signal()
-        m.d.comb += self._simple.eq(illegal | self._empty | self._uop_overrun)
 
-    # ---- greatest and least micro-op fields ------------------------------------------------
     def _read_uops(self, m: Module) -> None:
+        """Greatest fields of the micro-ops, and whether one lies in the lower acc bank."""
         cfg = self.cfg
         uop = data.View(layout_of(isa(cfg).uop), self.uop_data)
-        self._begin = Signal()
-        self._reading = Signal()
-        current, final = Signal(cfg.log2_uop_depth), Signal(cfg.log2_uop_depth)
+        self._runs = Signal()
+        reading = Signal()
+        current, final = (
+            Signal(cfg.log2_uop_depth, name=n, reset_less=True) for n in ("current", "final")
+        )
         grant, last = Signal(), Signal()
+        first = Signal(reset_less=True)
+        self._read = Signal()
         m.d.comb += [
-            grant.eq(self._reading & ~self.hold & ~self.uop_pending),
+            grant.eq(reading & ~self.hold & ~self.uop_pending),
             last.eq(current == final),
             self.uop_addr.eq(current),
             self.uop_en.eq(grant),
+            self._read.eq(~reading | (grant & last)),
         ]
-        arrives, arrives_last = Signal(2), Signal(2)
+        arrives, arrives_first = Signal(2), Signal(2)
         m.d.sync += [
             arrives.eq(Cat(grant, arrives[0])),
-            arrives_last.eq(Cat(grant & last, arrives_last[0])),
+            arrives_first.eq(Cat(first, arrives_first[0])),
         ]
-        self._uops_done = Signal()
-        self._max = {n: Signal(b, name=f"max_{n}") for n, b in self._uop_fields().items()}
-        self._min = {n: Signal(b, name=f"min_{n}") for n, b in self._uop_fields().items()}
-        with m.If(grant):
-            m.d.sync += current.eq(current + 1)
-            with m.If(last):
-                m.d.sync += self._reading.eq(0)
+        fields = {"dst": cfg.log2_acc_depth, "src": cfg.log2_src_depth, "wgt": cfg.log2_wgt_depth}
+        self._max = {n: Signal(b, name=f"max_{n}", reset_less=True) for n, b in fields.items()}
+        self._low = {n: Signal(name=f"low_{n}", reset_less=True) for n in ("dst", "src")}
         with m.If(arrives[1]):
-            for n in self._max:
-                field = uop[n]
-                with m.If(field > self._max[n]):
-                    m.d.sync += self._max[n].eq(field)
-                with m.If(field < self._min[n]):
-                    m.d.sync += self._min[n].eq(field)
-        with m.If(arrives_last[1]):
-            m.d.sync += self._uops_done.eq(1)
+            for n, greatest in self._max.items():
+                with m.If(arrives_first[1] | (uop[n] > greatest)):
+                    m.d.sync += greatest.eq(uop[n])
+            for n, low in self._low.items():
+                in_low = (uop[n] >> (cfg.log2_acc_depth - 1)) == 0
+                m.d.sync += low.eq(in_low | (low & ~arrives_first[1]))
+        with m.If(grant):
+            m.d.sync += [current.eq(current + 1), first.eq(0)]
+            with m.If(last):
+                m.d.sync += reading.eq(0)
         with m.If(self._begin):
             taken = data.View(layout_of(isa(cfg).gemm.words[0]), self.i.p.word[0])
-            loop_op = (taken.opcode == Opcode.GEMM) | (taken.opcode == Opcode.ALU)
             runs = (
-                loop_op
+                ((taken.opcode == Opcode.GEMM) | (taken.opcode == Opcode.ALU))
                 & (taken.iter_out != 0)
                 & (taken.iter_in != 0)
                 & (taken.uop_end > taken.uop_bgn)
                 & (taken.uop_end <= cfg.uop_depth)
             )
             m.d.sync += [
-                self._reading.eq(runs),
-                self._uops_done.eq(~loop_op),
+                self._runs.eq(runs),
+                reading.eq(runs),
+                first.eq(1),
                 current.eq(taken.uop_bgn),
                 final.eq(taken.uop_end - 1),
             ]
-            for n in self._max:
-                m.d.sync += [self._max[n].eq(0), self._min[n].eq(~0)]
 
-    def _uop_fields(self) -> dict[str, int]:
-        cfg = self.cfg
-        return {"dst": cfg.log2_acc_depth, "src": cfg.log2_src_depth, "wgt": cfg.log2_wgt_depth}
-
-    # ---- what the loops add ----------------------------------------------------------------
     def _multiply(self, m: Module) -> None:
-        """One multiplier, six turns: two for each of dst, src, wgt; a LOAD's height times width."""
+        """What the loops add to dst, src and wgt, in turns; a LOAD's height times width.
+
+        Two multipliers, with registers for operands and products. Of a sum, as many bits are
+        kept as the greatest scratchpad needs, and whether it is beyond that.
+        """
         cfg = self.cfg
         depth_bits = max(
             cfg.log2_uop_depth, cfg.log2_acc_depth, cfg.log2_inp_depth, cfg.log2_wgt_depth
         )
         bits = max(14, depth_bits + 1)
-        self._operand_bits = bits
         load1, gemm1, alu1 = self._load[1], self._gemm[1], self._alu[1]
-        self._height, self._width = Signal(17), Signal(17)
+        height, width = Signal(17), Signal(17)
+        self._huge = Signal()
         m.d.comb += [
-            self._height.eq(load1.y_size + load1.y_pad_0 + load1.y_pad_1),
-            self._width.eq(load1.x_size + load1.x_pad_0 + load1.x_pad_1),
+            height.eq(load1.y_size + load1.y_pad_0 + load1.y_pad_1),
+            width.eq(load1.x_size + load1.x_pad_0 + load1.x_pad_1),
+            self._huge.eq((height >> bits).any() | (width >> bits).any()),
         ]
-        self._turn = turn = Signal(3)
-        a, b = Signal(bits), Signal(bits)
-        out_m1, in_m1 = Signal(14), Signal(14)
-        m.d.comb += [out_m1.eq(self._loop.iter_out - 1), in_m1.eq(self._loop.iter_in - 1)]
-        with m.If(self._is_load):
-            m.d.comb += [a.eq(self._height), b.eq(self._width)]
-        with m.Else():
-            m.d.comb += a.eq(Mux(turn[0], in_m1, out_m1))
-            with m.Switch(turn):
-                for k, name in enumerate(
-                    (
-                        "dst_factor_out",
-                        "dst_factor_in",
-                        "src_factor_out",
-                        "src_factor_in",
-                        "wgt_factor_out",
-                        "wgt_factor_in",
-                    )
-                ):
-                    with m.Case(k):
-                        gemm_field = gemm1[name]
-                        if name.startswith("wgt"):
-                            m.d.comb += b.eq(gemm_field)
-                        else:
-                            m.d.comb += b.eq(Mux(self._is_alu, alu1[name], gemm_field))
-        # An explicit sum of shifted rows: no DSP is spent on it.
-        product = Signal(2 * bits)
-        rows = [Mux(b[k], a, 0) << k for k in range(bits)]
-        while len(rows) > 1:
-            rows = [sum(rows[k : k + 2][1:], rows[k]) for k in range(0, len(rows), 2)]
-        m.d.comb += product.eq(rows[0])
-        self._offset = {n: Signal(2 * bits + 1, name=f"offset_{n}") for n in ("dst", "src", "wgt")}
+        turn = self._turn = Signal(2, init=self.GEMM_TURNS)
         with m.If(self._begin):
             m.d.sync += turn.eq(0)
-            for offset in self._offset.values():
-                m.d.sync += offset.eq(0)
-        with m.Elif(turn != self.MULTIPLY_CYCLES):
+        with m.Elif(turn != self.GEMM_TURNS):
             m.d.sync += turn.eq(turn + 1)
-            for k, offset in enumerate(self._offset.values()):
-                with m.If((turn[1:] == k) & ~(self._is_load & (turn != 0))):
-                    m.d.sync += offset.eq(offset + product)
+        products = []
+        for level in ("out", "in"):
+            a, b, product = (
+                Signal(n, name=f"{name}_{level}", reset_less=True)
+                for name, n in (("a", bits), ("b", bits), ("product", 2 * bits))
+            )
+            m.d.sync += [a.eq(self._loop[f"iter_{level}"] - 1), product.eq(a * b)]
+            factor = f"factor_{level}"
+            with m.Switch(turn):
+                for k, name in enumerate(("dst", "src")):
+                    with m.Case(k):
+                        field = f"{name}_{factor}"
+                        m.d.sync += b.eq(Mux(self._is_alu, alu1[field], gemm1[field]))
+                with m.Default():
+                    m.d.sync += b.eq(gemm1[f"wgt_{factor}"])
+            with m.If(self._is_load):
+                if level == "out":
+                    m.d.sync += [a.eq(height), b.eq(width)]
+                else:
+                    m.d.sync += b.eq(0)
+            products.append(product)
+        self._area = products[0]
+        total = Signal(2 * bits + 1)
+        m.d.comb += total.eq(products[0] + products[1])
+        arrives = turn
+        for k in range(2):
+            following = Signal(2, name=f"turn_{k + 1}", init=self.GEMM_TURNS)
+            m.d.sync += following.eq(arrives)
+            arrives = following
+        self._offset, self._over = {}, {}
+        for k, n in enumerate(("dst", "src", "wgt")):
+            self._offset[n] = Signal(depth_bits + 1, name=f"offset_{n}", reset_less=True)
+            self._over[n] = Signal(name=f"over_{n}", reset_less=True)
+            with m.If(arrives == k):
+                m.d.sync += [
+                    self._offset[n].eq(total),
+                    self._over[n].eq((total >> len(self._offset[n])).any()),
+                ]
 
-    # ---- the verdict -----------------------------------------------------------------------
-    def _check(self, m: Module) -> None:
-        cfg = self.cfg
-        bits = self._operand_bits
-        beyond = Signal()
-        banks = Signal(2)
-        half = cfg.acc_depth // 2
-        top: dict[str, Signal] = {}
-        for n in ("dst", "src", "wgt"):
-            top[n] = Signal(2 * bits + 2, name=f"top_{n}")
-            m.d.comb += top[n].eq(self._max[n] + self._offset[n])
-        sram_base = self._load[0].sram_base
-        end = Signal(2 * bits + 2)
-        m.d.comb += end.eq(sram_base + self._offset["dst"])
-        depth = Mux(self._is_uop_load, cfg.uop_depth, cfg.acc_depth)
-        huge = (self._height >> bits).any() | (self._width >> bits).any()
-        with m.If(self._is_load):
-            m.d.comb += beyond.eq(huge | (end > depth))
-            with m.If(~self._is_uop_load):
-                m.d.comb += banks.eq(Cat(sram_base < half, end > half))
-        with m.Elif(self._is_gemm):
-            operands = (top["src"] >= cfg.inp_depth) | (top["wgt"] >= cfg.wgt_depth)
-            m.d.comb += beyond.eq((top["dst"] >= cfg.acc_depth) | (~self._loop.reset & operands))
-            m.d.comb += banks.eq(Cat(self._min["dst"] < half, top["dst"] >= half))
-        with m.Else():
-            reads = ~self._alu[1].use_imm
-            m.d.comb += beyond.eq(
-                (top["dst"] >= cfg.acc_depth) | (reads & (top["src"] >= cfg.acc_depth))
-            )
-            m.d.comb += banks.eq(
-                Cat(self._min["dst"] < half, top["dst"] >= half)
-                | Mux(reads, Cat(self._min["src"] < half, top["src"] >= half), 0)
-            )
-        cause = Signal(CAUSE_BITS)
-        with m.If(self._illegal):
-            m.d.comb += cause.eq(FaultCause.ILLEGAL_INSTRUCTION)
-        with m.Elif(~self._empty & (self._uop_overrun | beyond)):
-            m.d.comb += cause.eq(FaultCause.SCRATCHPAD)
-        out = self.o.p
+    def _sequence(self, m: Module) -> None:
+        """Take, leave the first stage, count down to the verdict, offer."""
+        valid = Signal()
+        judge = Signal(range(self.LOOP_JUDGE_CYCLES + 1))
+        turns = Mux(self._is_gemm, self.GEMM_TURNS, self.ALU_TURNS)
+        ready = ~self._runs | (self._read & (self._turn >= turns - 1))
         self._verdict = Signal()
-        with m.If(self._verdict):
+        load_cycles = Mux(self._is_load & ~self._empty, self.LOAD_JUDGE_CYCLES, 1)
+        m.d.comb += [
+            self._leave.eq(valid & ready & self.room & (judge == 0)),
+            self.i.ready.eq(~self.halt & (~valid | self._leave)),
+            self._begin.eq(self.i.valid & self.i.ready),
+            self._verdict.eq(judge == 1),
+            self.idle.eq(~valid & (judge == 0) & ~self.o.valid & ~self.i.valid),
+            self.uop_load.eq(self._leave & self._is_uop_load & ~self._empty),
+        ]
+        with m.If(self._leave):
+            m.d.sync += [
+                valid.eq(0),
+                judge.eq(Mux(self._runs, self.LOOP_JUDGE_CYCLES, load_cycles)),
+            ]
+        with m.Elif(judge != 0):
+            m.d.sync += judge.eq(judge - 1)
+        m.d.sync += self.o.valid.eq(self._verdict)
+        with m.If(self._begin):
+            m.d.sync += [valid.eq(1), self._taken.eq(self.i.payload)]
+
+    # ---- second stage ----------------------------------------------------------------------
+    def _check(self, m: Module) -> None:
+        """The verdict."""
+        cfg = self.cfg
+        out = self.o.p
+        illegal, overrun, huge, is_load, is_gemm, is_uop_load = (
+            Signal(name=f"judged_{n}", reset_less=True)
+            for n in ("illegal", "overrun", "huge", "is_load", "is_gemm", "is_uop_load")
+        )
+        with m.If(self._leave):
             m.d.sync += [
                 out.word.eq(self._taken.word),
                 out.index.eq(self._taken.index),
-                out.banks.eq(Mux(self._empty, 0, banks)),
                 out.empty.eq(self._empty),
+                illegal.eq(self._illegal),
+                overrun.eq(self._overrun),
+                huge.eq(self._huge),
+                is_load.eq(self._is_load),
+                is_gemm.eq(self._is_gemm),
+                is_uop_load.eq(self._is_uop_load),
+            ]
+        views = self._words(out)
+        load, gemm, alu = views["load"], views["gemm"], views["alu"]
+        beyond = Signal()
+        banks = Signal(2)
+        half = cfg.acc_depth // 2
+
+        def top(n: str, depth: int) -> tuple[object, object]:
+            """The greatest index of an operand is beyond the scratchpad; is in its upper half."""
+            total = Signal(len(self._offset[n]) + 1, name=f"top_{n}_{depth}")
+            m.d.comb += total.eq(self._max[n] + self._offset[n])
+            log2_depth = depth.bit_length() - 1
+            return self._over[n] | (total >> log2_depth).any(), total[log2_depth - 1]
+
+        dst_beyond, dst_high = top("dst", cfg.acc_depth)
+        inp_beyond, _ = top("src", cfg.inp_depth)
+        src_beyond, src_high = top("src", cfg.acc_depth)
+        wgt_beyond, _ = top("wgt", cfg.wgt_depth)
+        sram_base = load[0].sram_base
+        kept_bits = max(len(sram_base), cfg.log2_uop_depth + 1)
+        end = Signal(kept_bits + 1)
+        m.d.comb += end.eq(sram_base + self._area[:kept_bits])
+        with m.If(is_load):
+            depth = Mux(is_uop_load, cfg.uop_depth, cfg.acc_depth)
+            m.d.comb += beyond.eq(huge | (self._area >> kept_bits).any() | (end > depth))
+            with m.If(~is_uop_load):
+                m.d.comb += banks.eq(Cat(sram_base < half, end > half))
+        with m.Elif(is_gemm):
+            m.d.comb += beyond.eq(dst_beyond | (~gemm[0].reset & (inp_beyond | wgt_beyond)))
+            m.d.comb += banks.eq(Cat(self._low["dst"], dst_high))
+        with m.Else():
+            reads = ~alu[1].use_imm
+            m.d.comb += beyond.eq(dst_beyond | (reads & src_beyond))
+            m.d.comb += banks.eq(
+                Cat(self._low["dst"], dst_high) | Mux(reads, Cat(self._low["src"], src_high), 0)
+            )
+        cause = Signal(CAUSE_BITS)
+        with m.If(illegal):
+            m.d.comb += cause.eq(FaultCause.ILLEGAL_INSTRUCTION)
+        with m.Elif(~out.empty & (overrun | beyond)):
+            m.d.comb += cause.eq(FaultCause.SCRATCHPAD)
+        with m.If(self._verdict):
+            m.d.sync += [
+                out.banks.eq(Mux(out.empty, 0, banks)),
                 out.uop_end.eq(end),
                 out.cause.eq(cause),
             ]
-
-    def _sequence(self, m: Module) -> None:
-        ready = Signal()
-        turns = Mux(self._is_load, 1, Mux(self._is_alu, 4, self.MULTIPLY_CYCLES))
-        m.d.comb += [
-            ready.eq(self._simple | ((self._turn >= turns) & (self._uops_done | self._is_load))),
-            self._begin.eq(self.i.valid & self.i.ready),
-        ]
-        with m.FSM(name="scan"):
-            with m.State("TAKE"):
-                m.d.comb += [self.i.ready.eq(~self.halt), self.idle.eq(~self.i.valid)]
-                with m.If(self._begin):
-                    m.next = "SCAN"
-            with m.State("SCAN"):
-                m.d.comb += self._verdict.eq(ready)
-                with m.If(ready):
-                    m.d.sync += self.o.valid.eq(1)
-                    m.next = "OFFER"
-            with m.State("OFFER"):
-                m.d.comb += self.i.ready.eq(self.o.ready & ~self.halt)
-                with m.If(self.o.ready):
-                    m.d.sync += self.o.valid.eq(0)
-                    m.next = "TAKE"
-                with m.If(self._begin):
-                    m.next = "SCAN"
-        with m.If(self._begin):
-            m.d.sync += self._taken.eq(self.i.payload)

@@ -24,11 +24,11 @@ SCANNED_DEPTH = 8
 RETIRE_DEPTH = 8
 GEMM_DRAIN_CYCLES = 5
 GEMM_DONE_CYCLES = 10
-GEMM_PRODUCTS, ALU_PRODUCTS = 6, 4
+GEMM_TURNS, ALU_TURNS = 3, 2
+LOOP_JUDGE_CYCLES, LOAD_JUDGE_CYCLES = 3, 2
 ALU_QUEUE = 8
 START_TO_GENERATE, GENERATE_TO_READ, READ_TO_WRITE, MUL_EXTRA = 1, 3, 4, 2
 
-TAKE, SCAN, OFFER = range(3)
 NONE, GEMM, ALU, LOADER = range(4)
 
 OPCODE, ILLEGAL = column("opcode"), column("illegal")
@@ -75,22 +75,21 @@ def does_nothing(table, i):
 # ---- scan --------------------------------------------------------------------------------------
 @jit
 def scan_take(p, r, table, i, t):
-    """Take an instruction in cycle `t`."""
-    r.s_state = SCAN
+    """Take an instruction in cycle `t`: when may it leave the first stage."""
     r.s_insn = i
     r.s_left = 0
-    r.s_verdict_at = t + 1
-    if table[i, ILLEGAL] != 0 or does_nothing(table, i):
+    r.s_leaves_at = t + 1
+    r.s_judge_cycles = 1
+    if does_nothing(table, i):
         return
     if table[i, OPCODE] == OP_LOAD:
-        r.s_verdict_at = t + 2
-        return
-    if table[i, UOP_END] > p.uop_depth:
-        return
-    r.s_taken_at = t
-    r.s_left = table[i, UOP_END] - table[i, UOP_BGN]
-    r.s_counted_at = t + 1
-    r.s_verdict_at = NEVER
+        r.s_judge_cycles = LOAD_JUDGE_CYCLES
+    elif table[i, UOP_END] <= p.uop_depth:
+        r.s_judge_cycles = LOOP_JUDGE_CYCLES
+        r.s_taken_at = t
+        r.s_left = table[i, UOP_END] - table[i, UOP_BGN]
+        r.s_counted_at = t + 1
+        r.s_leaves_at = NEVER
 
 
 @jit
@@ -118,9 +117,9 @@ def scan_read(r, table, t):
         r.s_counted_at = t + 1
         return finish
     r.s_left = 0
-    products = GEMM_PRODUCTS if table[r.s_insn, OPCODE] == OP_GEMM else ALU_PRODUCTS
-    r.s_verdict_at = max(r.s_taken_at + 1 + products, finish + 3)
-    return r.s_verdict_at
+    turns = GEMM_TURNS if table[r.s_insn, OPCODE] == OP_GEMM else ALU_TURNS
+    r.s_leaves_at = max(r.s_taken_at + turns, finish)
+    return r.s_leaves_at
 
 
 @jit
@@ -129,7 +128,7 @@ def scan_judge(p, r, table, uops):
 
     `uops` holds the micro-ops' fields: int (uop_depth, 3), dst, src, wgt.
     """
-    i = r.s_insn
+    i = r.j_insn
     r.s_banks = 0
     r.s_cause = 0
     r.s_uop_end = 0

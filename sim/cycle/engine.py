@@ -19,7 +19,6 @@ from covta.sim.cycle.compute import (
     ILLEGAL,
     LOADER,
     NONE,
-    OFFER,
     OP_FINISH,
     OP_LOAD,
     OPCODE,
@@ -28,9 +27,7 @@ from covta.sim.cycle.compute import (
     PUSH_NEXT,
     PUSH_PREV,
     RETIRE_DEPTH,
-    SCAN,
     SCANNED_DEPTH,
-    TAKE,
     alu_start,
     engine_of,
     gemm_start,
@@ -367,7 +364,8 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
         idle = (
             fetch_idle
             and load_loader.accepted == load_loader.done
-            and r.s_state == TAKE
+            and r.s_insn < 0
+            and r.j_insn < 0
             and q_level == 0
             and retire_level == 0
             and store_level == 0
@@ -519,7 +517,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                 wake = min(wake, at)
 
         # ---- compute: scan's micro-ops (as hold and pending stand in this cycle) ---------------
-        if r.s_state == SCAN and r.s_verdict_at == NEVER:
+        if r.s_insn >= 0 and r.s_leaves_at == NEVER:
             wake = min(wake, scan_read(r, table, t))
 
         # ---- compute: dispatch ----------------------------------------------------------------
@@ -634,36 +632,39 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
             changed = True
 
         # ---- compute: scan --------------------------------------------------------------------
-        if r.s_state == SCAN:
-            if t >= r.s_verdict_at:
+        offered = 0
+        if r.j_insn >= 0:
+            if t >= r.j_offers_at:
                 scan_judge(p, r, table, state.uop)
-                r.s_state = OFFER
-                changed = True
-            else:
-                wake = min(wake, r.s_verdict_at)
-        elif r.s_state == OFFER:
-            if q_level < SCANNED_DEPTH:
                 k = r.q_in % RING
-                i = r.s_insn
-                scanned[k, 0] = i
+                scanned[k, 0] = r.j_insn
                 scanned[k, 1] = t + 1
                 scanned[k, 2] = r.s_banks
                 scanned[k, 3] = r.s_empty
                 scanned[k, 4] = r.s_cause
                 scanned[k, 5] = r.s_uop_end
                 r.q_in += 1
+                r.j_insn = -1
+                offered = 1
+                changed = True
+            else:
+                wake = min(wake, r.j_offers_at)
+        if r.s_insn >= 0 and r.j_insn < 0 and q_level + offered < SCANNED_DEPTH:
+            i = r.s_insn
+            if t >= r.s_leaves_at:
+                r.j_insn = i
+                r.j_offers_at = t + r.s_judge_cycles + 1
+                r.s_insn = -1
                 if (
                     table[i, OPCODE] == OP_LOAD
                     and table[i, MEMORY_TYPE] == UOP_TYPE
-                    and r.s_empty == 0
+                    and not is_empty(table, i)
                 ):
                     uop_entered = 1
-                r.s_state = TAKE
                 changed = True
-                if compute_visible:
-                    scan_take(p, r, table, queue[1, queue_out[1]], t)
-                    queue_out[1] += 1
-        elif compute_visible:
+            else:
+                wake = min(wake, r.s_leaves_at)
+        if r.s_insn < 0 and compute_visible:
             scan_take(p, r, table, queue[1, queue_out[1]], t)
             queue_out[1] += 1
             changed = True

@@ -131,6 +131,8 @@ def execute(
         "aw_last": -1,
         "w_last": -1,
         "b_last": -1,
+        "s_insn": -1,
+        "j_insn": -1,
         "m_start": -1000,
         "m_last": -1000,
         "m_drain_last": -1000,

@@ -51,7 +51,7 @@ RUN = _record(
     w_free_at w_credit w_credit_at
     f_left f_asked f_addr f_free f_request f_request_addr f_request_beats
     f_beats_in f_beats_out f_full f_error f_part f_slot f_index
-    s_state s_insn s_taken_at s_left s_counted_at s_uops_at s_verdict_at
+    s_insn s_taken_at s_left s_counted_at s_leaves_at s_judge_cycles j_insn j_offers_at
     s_cause s_banks s_empty s_uop_end uop_pending
     q_in q_out r_in r_out
     m_start m_last m_banks m_drain_last m_drain_banks m_uop_bgn m_uop_end m_done_in m_done_out

@@ -154,6 +154,22 @@ def test_counters_are_those_of_the_machine():
     assert all(0 <= n <= result.cycles for k, n in result.counters.items() if "cycles" in k)
 
 
+@pytest.mark.parametrize(
+    ("loop", "interval"),
+    [
+        ({"iter_in": 1}, 4),
+        ({"iter_in": 4}, 4),
+        ({"iter_in": 5}, 5),
+        ({"uop_end": 4}, 4),
+        ({"uop_end": 7}, 7),
+    ],
+)
+def test_gemms_follow_each_other_as_fast_as_their_micro_ops_can_be_read(loop, interval):
+    """One micro-op a cycle, and four cycles an instruction at least."""
+    some = [gemm(reset=1, **loop)] * 10
+    assert cycles(*some, *some, FINISH) - cycles(*some, FINISH) == 10 * interval
+
+
 def test_traces_hold_start_and_end_of_every_instruction():
     result = CycleDevice().run(program_of(PIPELINE))
     start, end = result.trace.T
