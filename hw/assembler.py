@@ -3,11 +3,16 @@
 Fields that are zero are left out. Dependence flags are written by their names alone, memory types
 and ALU opcodes by name. ``#`` begins a comment. Assembling what was disassembled gives the same
 bytes, for legal and illegal instructions alike: words that are no instruction become ``.word``.
+
+Micro-ops lie in DRAM, in runs: ``.org ADDRESS`` says where one begins, each ``.uop field=value …``
+behind it is the next word. A word with bits outside every field is written as a number.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -22,15 +27,41 @@ from covta.hw.isa import (
 )
 from covta.hw.params import Config
 
-__all__ = ["AssemblerError", "assemble", "assemble_uops", "disassemble", "disassemble_uops"]
+__all__ = [
+    "AssemblerError",
+    "UopRun",
+    "assemble",
+    "assemble_uops",
+    "disassemble",
+    "disassemble_uops",
+]
 
 _ENUMS = {"memory_type": MemoryType, "alu_opcode": AluOp}
 _WORD = ".word"
-_UOP = ".uop"
+_ORG, _UOP = ".org", ".uop"
 
 
 class AssemblerError(ValueError):
     """A line that is no instruction; the message names line, rule and value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UopRun:
+    """Micro-ops side by side in DRAM.
+
+    Parameters
+    ----------
+    addr : int
+        Byte address of the first, a multiple of its size.
+    words : np.ndarray
+        ``(n,) uint32``.
+    where : str
+        ``source:line`` of the text that it came from.
+    """
+
+    addr: int
+    words: np.ndarray
+    where: str = ""
 
 
 def _value_text(name: str, value: int) -> str:
@@ -67,13 +98,19 @@ def disassemble(cfg: Config, insn: np.ndarray) -> str:
     return "".join(f"{line:<{width}}  # {k}\n" for k, line in enumerate(lines))
 
 
-def disassemble_uops(cfg: Config, words: np.ndarray) -> str:
-    """Micro-ops, ``(n,) uint32``, as ``.uop`` lines."""
+def disassemble_uops(cfg: Config, runs: Iterable[UopRun]) -> str:
+    """Micro-ops as ``.org`` and ``.uop`` lines, each with its index in its run in a comment."""
     fmt = isa(cfg).uop
     lines = []
-    for k, word in enumerate(words):
-        fields = " ".join(f"{n}={v}" for n, v in fmt.decode(int(word)).items() if v)
-        lines.append(f"{_UOP} {fields}".rstrip() + f"  # {k}\n")
+    for run in runs:
+        lines.append(f"{_ORG} {run.addr:#x}\n")
+        for k, word in enumerate(run.words.tolist()):
+            if word & ~fmt.used_mask:
+                text = f"{_UOP} {word:#010x}"
+            else:
+                fields = (f"{n}={v}" for n, v in fmt.decode(word).items() if v)
+                text = " ".join((_UOP, *fields))
+            lines.append(f"{text}  # {k}\n")
     return "".join(lines)
 
 
@@ -138,7 +175,7 @@ def _lines(text: str, source: str) -> list[tuple[str, str]]:
 
 
 def assemble(cfg: Config, text: str, source: str = "text") -> np.ndarray:
-    """Instructions of a text, ``(n, 16) uint8``; ``.uop`` lines are passed over.
+    """Instructions of a text, ``(n, 16) uint8``; what `assemble_uops` reads is passed over.
 
     Raises
     ------
@@ -146,21 +183,57 @@ def assemble(cfg: Config, text: str, source: str = "text") -> np.ndarray:
         With `source`, line, field, rule and value.
     """
     rows = [
-        _line(cfg, line, where) for line, where in _lines(text, source) if line.split()[0] != _UOP
+        _line(cfg, line, where)
+        for line, where in _lines(text, source)
+        if line.split()[0] not in (_ORG, _UOP)
     ]
     return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, INSN_BYTES)
 
 
-def assemble_uops(cfg: Config, text: str, source: str = "text") -> np.ndarray:
-    """Micro-ops of a text's ``.uop`` lines, ``(n,) uint32``."""
-    fmt = isa(cfg).uop
-    words = []
+def assemble_uops(cfg: Config, text: str, source: str = "text") -> list[UopRun]:
+    """Micro-ops of a text's ``.org`` and ``.uop`` lines; empty runs are left out.
+
+    Raises
+    ------
+    AssemblerError
+        With `source`, line, field, rule and value.
+    """
+    found: list[tuple[int, str, list[int]]] = []
     for line, where in _lines(text, source):
         keyword, *parts = line.split()
-        if keyword == _UOP:
-            values = _fields(parts, set(fmt.positions), (), where)
-            try:
-                words.append(fmt.encode(**values))
-            except EncodeError as error:
-                raise AssemblerError(f"{where}: {error}") from None
-    return np.array(words, np.uint32)
+        if keyword == _ORG:
+            found.append((_origin(cfg, parts, where), where, []))
+        elif keyword == _UOP:
+            if not found:
+                raise AssemblerError(f"{where}: a .uop needs an address; put .org before the first")
+            found[-1][2].append(_uop(cfg, parts, where))
+    return [
+        UopRun(addr=addr, words=np.array(words, np.uint32), where=where)
+        for addr, where, words in found
+        if words
+    ]
+
+
+def _origin(cfg: Config, parts: list[str], where: str) -> int:
+    if len(parts) != 1:
+        raise AssemblerError(f"{where}: .org needs one byte address, got {len(parts)}")
+    addr, size = _integer(parts[0], where), cfg.uop_elem_bytes
+    if addr < 0 or addr % size:
+        raise AssemblerError(
+            f"{where}: the address of a micro-op must be a multiple of {size}, got {addr:#x}"
+        )
+    return addr
+
+
+def _uop(cfg: Config, parts: list[str], where: str) -> int:
+    fmt = isa(cfg).uop
+    if len(parts) == 1 and parts[0][:1].isdigit():
+        word = _integer(parts[0], where)
+        if word >> cfg.uop_bits:
+            raise AssemblerError(f"{where}: a micro-op must fit {cfg.uop_bits} bits, got {word:#x}")
+        return word
+    values = _fields(parts, set(fmt.positions), (), where)
+    try:
+        return fmt.encode(**values)
+    except EncodeError as error:
+        raise AssemblerError(f"{where}: {error}") from None

@@ -279,6 +279,8 @@ def test_random_programs_survive_text_on_the_screen(tmp_path, seed, name):
         ("GEMM =\n", "p.s:1: no field ''"),
         ("GEMM opcode=1\n", "p.s:1: no field 'opcode'"),
         ("\ufeffFINISH\n", "p.s:1: no instruction"),
+        ("FINISH\n.uop dst=1\n", "p.s:2: a .uop needs an address"),
+        ("FINISH\n.org 8\n.uop\n", "p.s:2: micro-ops at 0x8 to 0xb must not overlap the instr"),
         ("# nothing\n", "insn: must hold 1 to 16777215 instructions, got 0"),
     ],
 )

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from covta.hw.assembler import (
     AssemblerError,
+    UopRun,
     assemble,
     assemble_uops,
     disassemble,
@@ -65,12 +66,44 @@ def test_text_is_readable():
     ]
 
 
-def test_micro_ops_survive_the_round_trip():
-    cfg = MACHINES["edge"]
-    words = np.array([0, 1, 0xFFFFFFFF, 0x00400801], np.uint32)
-    text = disassemble_uops(cfg, words)
-    np.testing.assert_array_equal(assemble_uops(cfg, text), words)
+@pytest.mark.parametrize("name", MACHINES)
+@given(data=st.data())
+@QUICK
+def test_any_micro_ops_survive_the_round_trip(name, data):
+    """Also words with bits outside every field."""
+    cfg = MACHINES[name]
+    word = st.integers(0, (1 << 32) - 1) | st.integers(0, isa(cfg).uop.used_mask)
+    run = st.tuples(st.integers(0, 1 << 30), st.lists(word, min_size=1, max_size=9))
+    runs = [(4 * a, w) for a, w in data.draw(st.lists(run, max_size=4))]
+    text = disassemble_uops(cfg, [UopRun(addr=a, words=np.array(w, np.uint32)) for a, w in runs])
+    assert [(r.addr, r.words.tolist()) for r in assemble_uops(cfg, text)] == runs
     assert len(assemble(cfg, text)) == 0
+
+
+def test_micro_ops_are_readable():
+    cfg = MACHINES["tiny"]
+    stray = 1 << 31
+    words = np.array([0, 1, stray], np.uint32)
+    text = disassemble_uops(cfg, [UopRun(addr=0x40, words=words)])
+    assert text == ".org 0x40\n.uop  # 0\n.uop dst=1  # 1\n.uop 0x80000000  # 2\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (".uop dst=1", r"t:1: a \.uop needs an address; put \.org before the first"),
+        (".org", r"t:1: \.org needs one byte address, got 0"),
+        (".org 2", r"t:1: the address of a micro-op must be a multiple of 4, got 0x2"),
+        (".org x", r"t:1: 'x' is no integer"),
+        (".org 4\n.uop acc=1", r"t:2: no field 'acc'; there are dst, src, wgt"),
+        (".org 4\n.uop dst=1\n.uop dst=2048", r"t:3: uop\.dst=2048 does not fit in 11 bits"),
+        (".org 4\n.uop dst=1 dst=1", r"t:2: the field dst stands twice"),
+        (".org 4\n.uop 0x100000000", r"t:2: a micro-op must fit 32 bits, got 0x100000000"),
+    ],
+)
+def test_wrong_micro_ops_are_named(text, message):
+    with pytest.raises(AssemblerError, match=message):
+        assemble_uops(MACHINES["edge"], text, "t")
 
 
 @pytest.mark.parametrize(

@@ -169,11 +169,10 @@ def disasm(
         Path | None, typer.Option("-o", help="Write here, not to the screen.")
     ] = None,
 ) -> None:
-    """Print a program's instructions as text."""
-    from covta.hw.assembler import disassemble
+    """Print a program's instructions and micro-ops as text."""
+    from covta.runtime.text import program_text
 
-    program = _load(file, None)
-    text = disassemble(program.config, program.insn)
+    text = program_text(_load(file, None))
     if output is None:
         typer.echo(text, nl=False)
     else:
@@ -182,7 +181,7 @@ def disasm(
 
 @app.command()
 def asm(
-    source: Annotated[Path, typer.Argument(help="Text of instructions.")],
+    source: Annotated[Path, typer.Argument(help="Text of instructions and micro-ops.")],
     output: Annotated[Path, typer.Option("-o", help="The program to write, .npz.")],
     config: Annotated[str, typer.Option(help="The machine.")] = "edge",
     like: Annotated[
@@ -191,9 +190,10 @@ def asm(
     insn_addr: Annotated[int, typer.Option(help="Byte address of the stream.")] = 0,
 ) -> None:
     """Assemble text to a program; with --like, around another program's memory."""
-    from covta.hw.assembler import AssemblerError, assemble
+    from covta.hw.assembler import AssemblerError
     from covta.hw.params import ConfigError, load_config
     from covta.runtime.program import Program, ProgramError
+    from covta.runtime.text import program_from_text, program_like
 
     try:
         text = source.read_text(encoding="utf-8")
@@ -201,41 +201,16 @@ def asm(
         _refuse(f"{source}: cannot be read: {error}")
     _check_target("-o", output)
     try:
-        base = None if like is None else Program.load(like)
-        cfg = load_config(config) if base is None else base.config
-        insn = assemble(cfg, text, str(source))
-        if base is None:
-            program = Program(config=cfg, insn=insn, insn_addr=insn_addr)
+        if like is None:
+            cfg = load_config(config)
+            program = program_from_text(cfg, text, str(source), insn_addr=insn_addr)
         else:
-            program = _with_stream(base, insn)
+            program = program_like(Program.load(like), text, str(source))
         program.save(output)
     except (AssemblerError, ConfigError, ProgramError) as error:
         _refuse(error)
     except OSError as error:
         _refuse(f"cannot write: {error}")
-
-
-def _with_stream(base: Program, insn: object) -> Program:
-    """Another stream in a program's memory: the region that held the old one is replaced."""
-    from dataclasses import replace
-
-    import numpy as np
-
-    stream = np.ascontiguousarray(insn, np.uint8)
-    keep = [
-        k
-        for k, (addr, data) in enumerate(zip(base.region_addrs, base.regions, strict=True))
-        if not addr <= base.insn_addr < addr + len(data)
-    ]
-    if np.array_equal(stream, base.insn):
-        return replace(base, insn=stream)
-    return replace(
-        base,
-        insn=stream,
-        region_addrs=tuple(base.region_addrs[k] for k in keep),
-        regions=tuple(base.regions[k] for k in keep),
-        expected=tuple(base.expected[k] for k in keep) if base.expected else (),
-    )
 
 
 @app.command()
