@@ -21,11 +21,11 @@ from typing import Any
 import numpy as np
 
 from covta.hw.isa import INSN_BYTES, MemoryType
+from covta.hw.microarchitecture import TOKEN_MAX
 from covta.hw.params import Config, ConfigError
 
 __all__ = ["Program", "ProgramError", "write_npz"]
 
-MAX_TOKENS = 255
 MAX_INSNS = 1 << 24
 MAX_ADDR_BITS = 62
 EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -84,10 +84,10 @@ class Program:
                     f" {limit:#x}, got {base:#x}"
                 )
         if len(self.initial_tokens) != 4 or not all(
-            0 <= t <= MAX_TOKENS for t in self.initial_tokens
+            0 <= t <= TOKEN_MAX for t in self.initial_tokens
         ):
             raise ProgramError(
-                f"initial_tokens: must be four counts from 0 to {MAX_TOKENS}, got"
+                f"initial_tokens: must be four counts from 0 to {TOKEN_MAX}, got"
                 f" {tuple(int(t) for t in self.initial_tokens)}"
             )
 

@@ -32,6 +32,7 @@ SHARED = (
     "cycle/compute.py",
     "../hw/isa.py",
     "../hw/faults.py",
+    "../hw/microarchitecture.py",
 )
 """Files, from this folder, whose functions or constants are compiled into other files' kernels."""
 

@@ -19,6 +19,7 @@ WITHOUT_AMARANTH = (
     "covta.hw.params",
     "covta.hw.isa",
     "covta.hw.faults",
+    "covta.hw.microarchitecture",
     "covta.hw.counters",
     "covta.hw.registers",
     "covta.hw.ports",

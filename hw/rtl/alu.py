@@ -8,6 +8,12 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.isa import AluOp, isa
+from covta.hw.microarchitecture import (
+    ALU_GENERATE_TO_READ_CYCLES,
+    ALU_QUEUE_DEPTH,
+    ALU_READ_TO_WRITE_CYCLES,
+    ALU_START_TO_GENERATE_CYCLES,
+)
 from covta.hw.params import Config
 from covta.hw.rtl.alu_lane import STAGE1_LAYOUT, AluLane, LaneMultiplier
 
@@ -87,11 +93,11 @@ class AluEngine(wiring.Component):
     busy, done, issue : ``Out(1)``
     """
 
-    START_TO_GENERATE = 1
-    GENERATE_TO_READ = 3
-    READ_TO_WRITE = 4
+    START_TO_GENERATE = ALU_START_TO_GENERATE_CYCLES
+    GENERATE_TO_READ = ALU_GENERATE_TO_READ_CYCLES
+    READ_TO_WRITE = ALU_READ_TO_WRITE_CYCLES
     MUL_EXTRA = LaneMultiplier.LATENCY - 1
-    QUEUE = 8
+    QUEUE = ALU_QUEUE_DEPTH
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg

@@ -6,6 +6,7 @@ from amaranth import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
+from covta.hw.microarchitecture import MUL_LATENCY_CYCLES
 from covta.hw.params import Config, log2_exact
 
 __all__ = ["STAGE1_LAYOUT", "AluLane", "LaneMultiplier"]
@@ -255,7 +256,7 @@ class LaneMultiplier(wiring.Component):
     o : ``Out(acc_bits)``
     """
 
-    LATENCY = 3
+    LATENCY = MUL_LATENCY_CYCLES
 
     def __init__(self, cfg: Config) -> None:
         self.bits = cfg.acc_bits

@@ -7,11 +7,9 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.faults import FaultCause
+from covta.hw.microarchitecture import PAGE_BYTES
 from covta.hw.params import Config, log2_exact
 from covta.hw.rtl.interfaces import FAULT_LAYOUT, INDEX_BITS, burst_layout
-
-PAGE_BYTES = 4096
-"""No AXI4 burst crosses a multiple of this."""
 
 SIZE_BITS = 16
 """Bits of `x_size`, `y_size` and `x_stride`, in elements."""

@@ -9,6 +9,8 @@ from amaranth.lib.wiring import In, Out
 
 from covta.hw.faults import FaultCause
 from covta.hw.isa import MemoryType, Opcode, isa
+from covta.hw.microarchitecture import COMPUTE_RETIRE_DEPTH as RETIRE_DEPTH
+from covta.hw.microarchitecture import GEMM_DRAIN_CYCLES, SCANNED_DEPTH
 from covta.hw.params import Config
 from covta.hw.rtl.alu import AluEngine
 from covta.hw.rtl.gemm import GemmEngine
@@ -23,15 +25,6 @@ from covta.hw.rtl.interfaces import (
 from covta.hw.rtl.loader import Loader
 from covta.hw.rtl.scan import Scan, scanned_layout
 from covta.hw.rtl.scratchpads import AccScratchpad, UopScratchpad
-
-RETIRE_DEPTH = 8
-"""Instructions dispatched and not yet retired."""
-
-SCANNED_DEPTH = 8
-"""Instructions scanned and not yet dispatched."""
-
-GEMM_DRAIN_CYCLES = 5
-"""Cycles after the last issue of a GEMM in which its banks still count as taken."""
 
 
 class Engine(enum.Enum, shape=2):

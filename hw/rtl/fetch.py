@@ -9,25 +9,9 @@ from amaranth.lib.wiring import In, Out
 
 from covta.hw.faults import FaultCause
 from covta.hw.isa import INSN_BYTES, MemoryType, Opcode, Unit, isa
+from covta.hw.microarchitecture import PAGE_BYTES, fetch_buffer_beats, fetch_burst_beats
 from covta.hw.params import Config, log2_exact
 from covta.hw.rtl.interfaces import FAULT_LAYOUT, INDEX_BITS, INSN_LAYOUT, ReadClient, layout_of
-
-PAGE_BYTES = 4096
-
-MAX_BUFFER_BEATS = 64
-MAX_BUFFER_BYTES = 2048
-BUFFER_BURSTS = 4
-"""Longest bursts that the buffer holds: short bursts, so that loads wait little behind fetch."""
-
-
-def fetch_buffer_beats(cfg: Config) -> int:
-    """Beats of the fetch buffer: 64, or as many as make 2 KiB."""
-    return min(MAX_BUFFER_BEATS, MAX_BUFFER_BYTES // cfg.bus_bytes)
-
-
-def fetch_burst_beats(cfg: Config) -> int:
-    """Beats of the longest burst of fetch: a quarter of the buffer or `max_burst_beats`."""
-    return min(cfg.bus.max_burst_beats, fetch_buffer_beats(cfg) // BUFFER_BURSTS)
 
 
 class Fetch(wiring.Component):

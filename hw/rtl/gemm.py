@@ -7,6 +7,7 @@ from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.isa import isa
+from covta.hw.microarchitecture import GEMM_RESULT_CYCLES
 from covta.hw.params import Config
 from covta.hw.rtl.interfaces import layout_of
 from covta.hw.rtl.mac_array import MacArray
@@ -156,7 +157,7 @@ class GemmEngine(wiring.Component):
     SUM_CYCLE = 8
     """Cycles from issue to the array's sum and the accumulator's old value."""
 
-    RESULT_CYCLE = 9
+    RESULT_CYCLE = GEMM_RESULT_CYCLES
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg

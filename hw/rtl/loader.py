@@ -11,6 +11,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.isa import MemoryType, isa
+from covta.hw.microarchitecture import LOADER_DEPTH as IN_FLIGHT
 from covta.hw.params import Config, log2_exact
 from covta.hw.rtl.burst_generator import (
     SIZE_BITS,
@@ -27,9 +28,6 @@ from covta.hw.rtl.interfaces import (
     transfer_layout,
 )
 from covta.hw.rtl.receiver import Receiver, descriptor_layout, write_ports
-
-IN_FLIGHT = 4
-"""Transfers accepted and not done."""
 
 SLOT_BITS = (IN_FLIGHT - 1).bit_length()
 """What names a transfer in flight inside the Loader; its index in the stream is kept once."""

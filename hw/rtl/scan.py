@@ -8,6 +8,12 @@ from amaranth.lib.wiring import In, Out
 
 from covta.hw.faults import FaultCause
 from covta.hw.isa import AluOp, InsnFormat, MemoryType, Opcode, isa
+from covta.hw.microarchitecture import (
+    SCAN_ALU_CYCLES,
+    SCAN_GEMM_CYCLES,
+    SCAN_LOAD_JUDGE_CYCLES,
+    SCAN_LOOP_JUDGE_CYCLES,
+)
 from covta.hw.params import Config
 from covta.hw.rtl.interfaces import CAUSE_BITS, INDEX_BITS, INSN_LAYOUT, layout_of
 
@@ -63,8 +69,8 @@ class Scan(wiring.Component):
     halt, idle
     """
 
-    GEMM_TURNS, ALU_TURNS = 3, 2
-    LOOP_JUDGE_CYCLES, LOAD_JUDGE_CYCLES = 3, 2
+    GEMM_TURNS, ALU_TURNS = SCAN_GEMM_CYCLES, SCAN_ALU_CYCLES
+    LOOP_JUDGE_CYCLES, LOAD_JUDGE_CYCLES = SCAN_LOOP_JUDGE_CYCLES, SCAN_LOAD_JUDGE_CYCLES
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg

@@ -10,6 +10,9 @@ from amaranth.lib.wiring import In, Out
 
 from covta.hw.faults import FaultCause
 from covta.hw.isa import MemoryType, Opcode, isa
+from covta.hw.microarchitecture import STORE_ELEM_DEPTH as ELEM_DEPTH
+from covta.hw.microarchitecture import STORE_OUT_LATENCY_CYCLES as OUT_LATENCY_CYCLES
+from covta.hw.microarchitecture import STORE_RETIRE_DEPTH as RETIRE_DEPTH
 from covta.hw.params import Config, log2_exact
 from covta.hw.rtl.burst_generator import SIZE_BITS, BurstGenerator, saturate
 from covta.hw.rtl.interfaces import (
@@ -22,17 +25,8 @@ from covta.hw.rtl.interfaces import (
 )
 from covta.hw.rtl.write_engine import write_beat_layout
 
-RETIRE_DEPTH = 16
-"""Instructions dispatched and not yet retired."""
-
 SLOT_BITS = (RETIRE_DEPTH - 1).bit_length()
 """What names one of them inside the unit; its index in the stream is kept once."""
-
-ELEM_DEPTH = 8
-"""Elements read or being read and not yet on their way to W."""
-
-OUT_LATENCY_CYCLES = 2
-"""From an address at the out scratchpad to its data."""
 
 
 def checked_layout(cfg: Config) -> data.StructLayout:

@@ -4,8 +4,7 @@ from amaranth.hdl import Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-TOKEN_BITS = 8
-TOKEN_MAX = (1 << TOKEN_BITS) - 1
+from covta.hw.microarchitecture import TOKEN_BITS, TOKEN_MAX
 
 
 class TokenCounter(wiring.Component):

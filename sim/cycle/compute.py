@@ -4,6 +4,19 @@ from __future__ import annotations
 
 from covta.hw.faults import FaultCause
 from covta.hw.isa import AluOp, Opcode
+from covta.hw.microarchitecture import (
+    ALU_GENERATE_TO_READ_CYCLES,
+    ALU_QUEUE_DEPTH,
+    ALU_READ_TO_WRITE_CYCLES,
+    ALU_START_TO_GENERATE_CYCLES,
+    GEMM_DRAIN_CYCLES,
+    GEMM_RESULT_CYCLES,
+    MUL_LATENCY_CYCLES,
+    SCAN_ALU_CYCLES,
+    SCAN_GEMM_CYCLES,
+    SCAN_LOAD_JUDGE_CYCLES,
+    SCAN_LOOP_JUDGE_CYCLES,
+)
 from covta.sim.cycle.memory import (
     MEMORY_TYPE,
     SRAM_BASE,
@@ -19,15 +32,10 @@ from covta.sim.cycle.state import NEVER, RING
 from covta.sim.decode import column
 from covta.sim.jit import jit
 
-# ---- constants of the RTL ----------------------------------------------------------------------
-SCANNED_DEPTH = 8
-RETIRE_DEPTH = 8
-GEMM_DRAIN_CYCLES = 5
-GEMM_DONE_CYCLES = 10
-GEMM_TURNS, ALU_TURNS = 3, 2
-LOOP_JUDGE_CYCLES, LOAD_JUDGE_CYCLES = 3, 2
-ALU_QUEUE = 8
-START_TO_GENERATE, GENERATE_TO_READ, READ_TO_WRITE, MUL_EXTRA = 1, 3, 4, 2
+GEMM_DONE_CYCLES = GEMM_RESULT_CYCLES + 1
+"""From the last issue of a GEMM to `done`."""
+
+MUL_EXTRA = MUL_LATENCY_CYCLES - 1
 
 NONE, GEMM, ALU, LOADER = range(4)
 
@@ -83,9 +91,9 @@ def scan_take(p, r, table, i, t):
     if does_nothing(table, i):
         return
     if table[i, OPCODE] == OP_LOAD:
-        r.s_judge_cycles = LOAD_JUDGE_CYCLES
+        r.s_judge_cycles = SCAN_LOAD_JUDGE_CYCLES
     elif table[i, UOP_END] <= p.uop_depth:
-        r.s_judge_cycles = LOOP_JUDGE_CYCLES
+        r.s_judge_cycles = SCAN_LOOP_JUDGE_CYCLES
         r.s_taken_at = t
         r.s_left = table[i, UOP_END] - table[i, UOP_BGN]
         r.s_counted_at = t + 1
@@ -117,7 +125,7 @@ def scan_read(r, table, t):
         r.s_counted_at = t + 1
         return finish
     r.s_left = 0
-    turns = GEMM_TURNS if table[r.s_insn, OPCODE] == OP_GEMM else ALU_TURNS
+    turns = SCAN_GEMM_CYCLES if table[r.s_insn, OPCODE] == OP_GEMM else SCAN_ALU_CYCLES
     r.s_leaves_at = max(r.s_taken_at + turns, finish)
     return r.s_leaves_at
 
@@ -242,7 +250,7 @@ def alu_start(p, r, table, uops, reads_at, written_at, i, t, banks, done_at):
             before -= MUL_EXTRA
     first_g, w = -1, 0
     bgn, end = table[i, UOP_BGN], table[i, UOP_END]
-    earliest = t + START_TO_GENERATE
+    earliest = t + ALU_START_TO_GENERATE_CYCLES
     for y in range(table[i, ITER_OUT]):
         dst_row, src_row = y * table[i, DST_OUT], y * table[i, SRC_OUT]
         for x in range(table[i, ITER_IN]):
@@ -250,16 +258,19 @@ def alu_start(p, r, table, uops, reads_at, written_at, i, t, banks, done_at):
             src_offset = src_row + x * table[i, SRC_IN]
             for u in range(bgn, end):
                 dst = uops[u, 0] + dst_offset
-                slot = k % ALU_QUEUE
+                slot = k % ALU_QUEUE_DEPTH
                 g = max(max(g + 1, earliest), reads_at[slot] + 1)
                 if first_g < 0:
                     first_g = g
                 seen = written_at[dst]
                 if reads_src:
                     seen = max(seen, written_at[uops[u, 1] + src_offset])
-                f = max(max(g + GENERATE_TO_READ + reads - 1, f + max(reads, before)), seen + reads)
+                f = max(
+                    max(g + ALU_GENERATE_TO_READ_CYCLES + reads - 1, f + max(reads, before)),
+                    seen + reads,
+                )
                 reads_at[slot] = f - reads + 1
-                w = f + READ_TO_WRITE + occupied - 1 + extra
+                w = f + ALU_READ_TO_WRITE_CYCLES + occupied - 1 + extra
                 written_at[dst] = w
                 before = occupied
                 if not reads_src:

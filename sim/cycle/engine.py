@@ -11,6 +11,16 @@ from __future__ import annotations
 import numpy as np
 
 from covta.hw.faults import FaultCause
+from covta.hw.microarchitecture import (
+    ALU_QUEUE_DEPTH,
+    COMPUTE_RETIRE_DEPTH,
+    LOADER_DEPTH,
+    PAGE_BYTES,
+    SCANNED_DEPTH,
+    STORE_ELEM_DEPTH,
+    STORE_RETIRE_DEPTH,
+    TOKEN_MAX,
+)
 from covta.sim.cycle.compute import (
     ALU,
     CAUSE_ILLEGAL,
@@ -26,8 +36,6 @@ from covta.sim.cycle.compute import (
     POP_PREV,
     PUSH_NEXT,
     PUSH_PREV,
-    RETIRE_DEPTH,
-    SCANNED_DEPTH,
     alu_start,
     engine_of,
     gemm_start,
@@ -41,7 +49,6 @@ from covta.sim.cycle.memory import (
     BUS_ERROR,
     DRAM_WINDOW,
     MEMORY_TYPE,
-    PAGE_BYTES,
     SRAM_BASE,
     UOP_TYPE,
     X_SIZE,
@@ -66,9 +73,8 @@ from covta.sim.jit import jit
 from covta.sim.kernels import check_transfer, exec_alu, exec_gemm, exec_load, exec_store
 
 UNIT = column("unit")
-LOADS_IN_FLIGHT = 4
-STORES_IN_FLIGHT = 16
 FETCH_RING = 256
+"""Beats of instructions that are remembered: more than the fetch buffer holds."""
 
 CLIENT_FETCH, CLIENT_COMPUTE, CLIENT_LOAD = range(3)
 """Order of priority at the read engine."""
@@ -76,7 +82,6 @@ CLIENT_FETCH, CLIENT_COMPUTE, CLIENT_LOAD = range(3)
 G_COMPUTE, G_LOAD, G_STORE = range(3)
 """Rows of the generators; the first two are the Loaders' as well."""
 
-TOKEN_MAX = 255
 TOKEN_OVERFLOW = int(FaultCause.TOKEN_OVERFLOW)
 NO_FINISH = int(FaultCause.NO_FINISH)
 WATCHDOG = int(FaultCause.WATCHDOG)
@@ -207,7 +212,7 @@ def fetch_step(p, r, table, queue, queue_at, queue_in, queue_out, beat_at, beat_
 @jit
 def loader_full(ld):
     """Whether a Loader has all transfers in flight that it may."""
-    return ld.accepted - ld.done >= LOADS_IN_FLIGHT
+    return ld.accepted - ld.done >= LOADER_DEPTH
 
 
 @jit
@@ -326,11 +331,11 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
     scanned = np.zeros((RING, 6), np.int64)  # insn, visible at, banks, empty, cause, uop_end
     retiring = np.zeros((RING, 3), np.int64)  # insn, visible at, engine
     m_done, a_done = np.zeros(RING, np.int64), np.zeros(RING, np.int64)
-    reads_at = np.full(8, -1000, np.int64)
+    reads_at = np.full(ALU_QUEUE_DEPTH, -1000, np.int64)
     written_at = np.full(p.acc_depth, -1000, np.int64)
     w_at, w_aw = np.zeros(RING, np.int64), np.zeros(RING, np.int64)
     w_b = np.zeros(RING, np.int64)
-    leave_at = np.zeros(8, np.int64)
+    leave_at = np.zeros(STORE_ELEM_DEPTH, np.int64)
     storing = np.zeros((RING, 3), np.int64)  # insn, dispatched at, complete at
     pushed = np.zeros(4, np.int64)
     compute_loader, load_loader = loaders[0], loaders[1]
@@ -524,7 +529,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
         compute_stall, hazard_stall = False, False
         uop_entered, uop_done = 0, 0
         loader_go, loader_go_banks = False, 0
-        if head_visible and retire_level < RETIRE_DEPTH:
+        if head_visible and retire_level < COMPUTE_RETIRE_DEPTH:
             k = r.q_out % RING
             i, banks, empty, cause = scanned[k, 0], scanned[k, 2], scanned[k, 3], scanned[k, 4]
             if (table[i, POP_PREV] == 0 or tokens[LOAD_COMPUTE] > 0) and (
@@ -724,7 +729,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                 if token and store_level == 0:
                     cause = CAUSE_ILLEGAL if table[i, ILLEGAL] != 0 else CAUSE_SCRATCHPAD
                     report(r, t + 1, cause, i, 3)
-            elif store_level < STORES_IN_FLIGHT:
+            elif store_level < STORE_RETIRE_DEPTH:
                 if not token:
                     store_stall = True
                 else:

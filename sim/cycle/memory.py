@@ -10,13 +10,11 @@ from __future__ import annotations
 import numpy as np
 
 from covta.hw.faults import FaultCause
+from covta.hw.microarchitecture import PAGE_BYTES, STORE_ELEM_DEPTH, STORE_OUT_LATENCY_CYCLES
 from covta.sim.cycle.state import NEVER, RING
 from covta.sim.decode import column
 from covta.sim.dram import AR, AW, RATE_ONE, B, R, W, stall
 from covta.sim.jit import jit
-
-PAGE_BYTES = 4096
-ELEM_DEPTH = 8
 
 DRAM_WINDOW = int(FaultCause.DRAM_WINDOW)
 BUS_ERROR = int(FaultCause.BUS_ERROR)
@@ -284,16 +282,16 @@ def grant_write(
         # The element: read, then its beats leave to the queue before W.
         if r.st_part == 0:
             read = max(r.st_read_last + 1, elem_from)
-            if r.st_elems >= ELEM_DEPTH:
-                read = max(read, leave_at[r.st_elems % ELEM_DEPTH] + 1)
+            if r.st_elems >= STORE_ELEM_DEPTH:
+                read = max(read, leave_at[r.st_elems % STORE_ELEM_DEPTH] + 1)
             r.st_read_last = read
-            r.st_elem_at = read + 3
+            r.st_elem_at = read + STORE_OUT_LATENCY_CYCLES + 1
         leave = max(max(r.st_elem_at, r.st_leave_last + 1), max(t + 1, r.w_last))
         r.st_leave_last = leave
         r.st_part += 1
         if r.st_part == p.out_beats:
             r.st_part = 0
-            leave_at[r.st_elems % ELEM_DEPTH] = leave
+            leave_at[r.st_elems % STORE_ELEM_DEPTH] = leave
             r.st_elems += 1
         w = max(max(leave + 1, r.w_last + 1), aw + 1)
         if p.rate < RATE_ONE:

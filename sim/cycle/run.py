@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from covta.hw.faults import FaultCause
+from covta.hw.microarchitecture import fetch_buffer_beats, fetch_burst_beats
 from covta.hw.params import Config
 from covta.sim.cycle.engine import simulate
 from covta.sim.cycle.state import GENERATOR, LOADER, NEVER, PARAMETERS, RUN
@@ -16,8 +17,6 @@ from covta.sim.dram import DramModel
 from covta.sim.state import Dram, State
 
 __all__ = ["CycleOutcome", "execute"]
-
-FETCH_BUFFER_BEATS, FETCH_BUFFER_BYTES, FETCH_BURSTS = 64, 2048, 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +53,6 @@ def _parameters(
     cfg: Config, dram: Dram, model: DramModel, *, insn_count: int, insn_addr: int, watchdog: int
 ) -> np.void:
     p = np.zeros(1, PARAMETERS)[0]
-    buffer = min(FETCH_BUFFER_BEATS, FETCH_BUFFER_BYTES // cfg.bus_bytes)
     first = int(dram.begin[0]) if len(dram.begin) else 0
     last = int(dram.end[-1]) - 1 if len(dram.end) else -1
     values = {
@@ -70,8 +68,8 @@ def _parameters(
         "wgt_depth": cfg.wgt_depth,
         "acc_depth": cfg.acc_depth,
         "mul_cycles": cfg.mul_cycles,
-        "fetch_buffer": buffer,
-        "fetch_burst": min(cfg.bus.max_burst_beats, buffer // FETCH_BURSTS),
+        "fetch_buffer": fetch_buffer_beats(cfg),
+        "fetch_burst": fetch_burst_beats(cfg),
         "insns_per_beat": max(cfg.bus_bytes // 16, 1),
         "beats_per_insn": max(16 // cfg.bus_bytes, 1),
         "first_slot": insn_addr % cfg.bus_bytes // 16,

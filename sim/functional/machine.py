@@ -14,6 +14,7 @@ import numpy as np
 
 from covta.hw.faults import FaultCause
 from covta.hw.isa import MemoryType, Opcode, Unit
+from covta.hw.microarchitecture import TOKEN_MAX as MAX_TOKENS
 from covta.hw.params import Config
 from covta.sim.decode import column, decode
 from covta.sim.jit import jit
@@ -31,7 +32,6 @@ from covta.sim.state import Dram, State
 
 __all__ = ["COUNTERS", "MAX_TOKENS", "Outcome", "execute"]
 
-MAX_TOKENS = 255
 """What a token counter holds."""
 
 COUNTERS = (

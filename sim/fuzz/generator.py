@@ -16,6 +16,7 @@ from random import Random
 import numpy as np
 
 from covta.hw.isa import INSN_BYTES, AluOp, MemoryType, Opcode, Unit, isa
+from covta.hw.microarchitecture import TOKEN_MAX
 from covta.hw.params import Config
 from covta.sim.fuzz.layout import GRANULE_BYTES, DramLayout, DramRegion, random_layout
 from covta.sim.fuzz.masks import interval, loop_offsets, rows, runs
@@ -24,7 +25,6 @@ from covta.sim.fuzz.program import Program
 
 __all__ = ["random_program"]
 
-MAX_TOKENS = 255
 MAX_PAD = 15
 BLOCK_BYTES = 2048
 """About the size of the part of a scratchpad that one instruction works on."""
@@ -101,7 +101,7 @@ class _Generator:
             rng,
             data_bytes=rng.choice((1024, 4096)),
             uop_words=16 + 8 * self.budget,
-            insn_count=16 * self.budget + 2 * MAX_TOKENS,
+            insn_count=16 * self.budget + 2 * TOKEN_MAX,
         )
         self.uop_words: list[int | None] = [None] * cfg.uop_depth
         self.uop_sets: list[Run] = []
@@ -197,7 +197,7 @@ class _Generator:
     def _emit(self, step: Step) -> None:
         """Place an instruction after everything that it must not overlap."""
         order, unit = self.order, step.unit
-        if len(order.stream) > self.layout.insn_room_bytes // INSN_BYTES - MAX_TOKENS:
+        if len(order.stream) > self.layout.insn_room_bytes // INSN_BYTES - TOKEN_MAX:
             if step.opcode != Opcode.FINISH:
                 raise _FullError
         need = [0, 0, 0]
@@ -217,7 +217,7 @@ class _Generator:
         if self.mood.push_chance:
             for queue in self.order.outputs(step.unit):
                 if self.rng.random() < self.mood.push_chance:
-                    if self.order.push_total[queue] < MAX_TOKENS - 8:
+                    if self.order.push_total[queue] < TOKEN_MAX - 8:
                         self.order.push(step, queue)
 
     def _wait(self, unit: Unit, need: list[int]) -> list[int]:
@@ -259,7 +259,7 @@ class _Generator:
         for ahead, token in enumerate(order.pending[queue]):
             if token[producer] >= need:
                 return ahead
-        if order.push_total[queue] >= MAX_TOKENS:
+        if order.push_total[queue] >= TOKEN_MAX:
             raise _FullError
         steps = order.units[producer]
         first = max(need - 1, order.last_pusher(queue) + 1)

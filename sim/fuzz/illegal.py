@@ -10,13 +10,13 @@ import numpy as np
 
 from covta.hw.faults import FaultCause
 from covta.hw.isa import INSN_BYTES, MemoryType, Opcode, Unit, isa
+from covta.hw.microarchitecture import TOKEN_MAX
 from covta.sim.decode import COLUMNS, decode
 from covta.sim.fuzz.order import POP_FLAG, PUSH_FLAG, QUEUES
 from covta.sim.fuzz.program import Program
 
 __all__ = ["KINDS", "IllegalProgram", "mutate"]
 
-MAX_TOKENS = 255
 OPCODE_MASK = 7
 FLAGS = ("pop_prev", "pop_next", "push_prev", "push_next")
 PADS = ("y_pad_0", "y_pad_1", "x_pad_0", "x_pad_1")
@@ -274,7 +274,7 @@ def _token_overflow(m: _Mutation):
         pushes = [k for k, f in enumerate(m.fields) if f["unit"] == producer and f[push]]
         if pushes:
             tokens = list(m.program.initial_tokens)
-            tokens[queue] = MAX_TOKENS
+            tokens[queue] = TOKEN_MAX
             return m.result(FaultCause.TOKEN_OVERFLOW, pushes[0], initial_tokens=tuple(tokens))
     return None
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 from covta.hw.isa import INSN_BYTES, MemoryType, isa
+from covta.hw.microarchitecture import PAGE_BYTES
 from covta.hw.params import Config
 
 __all__ = ["GRANULE_BYTES", "DramLayout", "DramRegion", "random_layout"]
@@ -13,7 +14,6 @@ __all__ = ["GRANULE_BYTES", "DramLayout", "DramRegion", "random_layout"]
 GRANULE_BYTES = 4
 """Every transfer is a multiple of this: conflicts in DRAM are looked for at this grain."""
 
-PAGE_BYTES = 4096
 
 ADDR_BITS = 63
 """Addresses that every device can take: simulators hold them in signed 64-bit integers."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from covta.hw.isa import INSN_BYTES, MemoryType, Opcode, Unit, isa
+from covta.hw.microarchitecture import TOKEN_MAX
 from covta.sim.decode import COLUMNS, decode
 from covta.sim.fuzz.layout import GRANULE_BYTES
 from covta.sim.fuzz.masks import interval, loop_offsets, repeat
@@ -16,8 +17,6 @@ from covta.sim.fuzz.order import POP_FLAG, PUSH_FLAG, Order, Step, first_conflic
 from covta.sim.fuzz.program import Program
 
 __all__ = ["LegalityError", "check_program"]
-
-MAX_TOKENS = 255
 
 
 class LegalityError(ValueError):
@@ -101,7 +100,7 @@ class _Checker:
         for queue in order.outputs(step.unit):
             if fields[PUSH_FLAG[queue]]:
                 order.push(step, queue)
-                if order.push_total[queue] > MAX_TOKENS:
+                if order.push_total[queue] > TOKEN_MAX:
                     raise LegalityError(f"queue {queue} may overflow")
 
     # ---- LOAD, STORE -----------------------------------------------------------------------
