@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 __all__ = ["ToolError", "find_verilator", "run_verilator", "run_yosys"]
@@ -19,6 +19,9 @@ design = ys.Design()
 for command in sys.stdin.read().splitlines():
     ys.run_pass(command, design)
 """
+
+_MESSAGE_CHARS = 4000
+"""How much of a tool's output ends an error's message; the error stands last."""
 
 
 class ToolError(RuntimeError):
@@ -50,17 +53,7 @@ def run_verilator(arguments: Iterable[str], *, cwd: Path | None = None) -> str:
     verilator = find_verilator()
     if verilator is None:
         raise ToolError("verilator: not found; `make .venv` installs it")
-    result = subprocess.run(
-        [str(verilator), *arguments],
-        cwd=cwd,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    if result.returncode:
-        raise ToolError(f"verilator exited with {result.returncode}:\n{result.stdout[-4000:]}")
-    return result.stdout
+    return _run("verilator", [str(verilator), *arguments], cwd=cwd)
 
 
 def run_yosys(commands: Iterable[str], *, cwd: Path) -> str:
@@ -73,9 +66,14 @@ def run_yosys(commands: Iterable[str], *, cwd: Path) -> str:
     ToolError
         If a command fails.
     """
+    return _run("yosys", [sys.executable, "-c", _YOSYS_WORKER], cwd=cwd, stdin="\n".join(commands))
+
+
+def _run(tool: str, command: Sequence[str], *, cwd: Path | None, stdin: str | None = None) -> str:
+    """Run a tool and return what it printed on either stream."""
     result = subprocess.run(
-        [sys.executable, "-c", _YOSYS_WORKER],
-        input="\n".join(commands),
+        command,
+        input=stdin,
         cwd=cwd,
         text=True,
         stdout=subprocess.PIPE,
@@ -83,5 +81,6 @@ def run_yosys(commands: Iterable[str], *, cwd: Path) -> str:
         check=False,
     )
     if result.returncode:
-        raise ToolError(f"yosys exited with {result.returncode}:\n{result.stdout[-4000:]}")
+        end = result.stdout[-_MESSAGE_CHARS:]
+        raise ToolError(f"{tool} exited with {result.returncode}:\n{end}")
     return result.stdout
