@@ -12,6 +12,7 @@ import numpy as np
 from covta.hw.faults import FaultCause
 from covta.runtime.program import Program
 from covta.sim.dram import DEFAULT_DRAM, DramModel
+from covta.sim.run import RunOutcome
 
 __all__ = [
     "DEVICES",
@@ -70,6 +71,19 @@ class RunResult:
     memory: tuple[np.ndarray, ...]
     counters: dict[str, int] = field(default_factory=dict)
     trace: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, device: str, program: Program, outcome: RunOutcome) -> RunResult:
+        """What a device says of a program, from what came of the run."""
+        fault = Fault(cause=outcome.cause, insn=outcome.insn)
+        return cls(
+            device=device,
+            cycles=outcome.cycles,
+            fault=None if outcome.cause is FaultCause.NONE else fault,
+            memory=tuple(outcome.memory[: len(program.regions)]),
+            counters=outcome.counters,
+            trace=outcome.trace,
+        )
 
 
 class Device(Protocol):

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from covta.hw.faults import FaultCause
-from covta.runtime.device import WATCHDOG_CYCLES, DeviceError, Fault, RunResult
+from covta.runtime.device import WATCHDOG_CYCLES, DeviceError, RunResult
 from covta.runtime.program import Program
 from covta.sim.bench.build import ToolError
 from covta.sim.bench.model import NO_LIMIT, LimitError
-from covta.sim.bench.run import Job, run_job
 from covta.sim.dram import DEFAULT_DRAM, DramModel
+from covta.sim.run import run_rtl
 
 __all__ = ["RtlDevice"]
 
@@ -41,31 +40,14 @@ class RtlDevice:
         BenchError
             If the machine breaks a protocol of its bus.
         """
-        placed = len(program.regions)
-        job = Job(
-            insn_addr=program.insn_addr,
-            insn_count=len(program.insn),
-            regions=program.memory(),
-            base_ptrs=program.base_ptrs,
-            initial_tokens=program.initial_tokens,
-        )
         try:
-            memory, outcome = run_job(
-                program.config,
-                job,
+            outcome = run_rtl(
+                program,
                 dram,
-                trace=waveform,
                 watchdog_cycles=WATCHDOG_CYCLES,
                 max_cycles=max_cycles,
+                waveform=waveform,
             )
         except (ToolError, LimitError) as error:
             raise DeviceError(f"rtl: {error}") from None
-        return RunResult(
-            device=self.name,
-            cycles=outcome.cycles,
-            fault=None
-            if outcome.cause is FaultCause.NONE
-            else Fault(cause=outcome.cause, insn=outcome.insn),
-            memory=tuple(memory[:placed]),
-            counters=outcome.counters,
-        )
+        return RunResult.of(self.name, program, outcome)

@@ -17,11 +17,12 @@ from typing import Any
 
 from covta.sim.dram import DramModel
 from covta.sim.fuzz.compare import differences
-from covta.sim.fuzz.devices import RACING, RunOutcome, machine, require_devices, run_on
+from covta.sim.fuzz.devices import RACING, machine, require_devices, run_on
 from covta.sim.fuzz.generator import random_program
 from covta.sim.fuzz.illegal import IllegalProgram, mutate
 from covta.sim.fuzz.program import Program
 from covta.sim.fuzz.shrink import shrink
+from covta.sim.run import RunOutcome
 
 __all__ = ["BLOCK", "Campaign", "Case", "Failure", "Summary", "make_case", "random_dram"]
 

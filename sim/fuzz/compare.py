@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from covta.sim.fuzz.devices import RunOutcome
 from covta.sim.fuzz.illegal import IllegalProgram
+from covta.sim.run import RunOutcome
 
 __all__ = ["TIMED", "differences", "same_bytes"]
 

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 
 import numpy as np
 
-from covta.hw.faults import FaultCause
 from covta.hw.params import Config, load_config
 from covta.sim.dram import DramModel
 from covta.sim.fuzz.program import Program
 from covta.sim.fuzz.schedules import run_schedule
+from covta.sim.run import RunOutcome, run_cycle, run_functional, run_rtl
 
-__all__ = ["DEVICES", "RACING", "RunOutcome", "UnavailableError", "machine", "run_on"]
+__all__ = ["DEVICES", "RACING", "UnavailableError", "machine", "run_on"]
 
 WATCHDOG_CYCLES = 1 << 14
 """More than any memory of a campaign keeps a burst waiting."""
@@ -29,30 +28,6 @@ class UnavailableError(RuntimeError):
     """A device that does not run here; the message names it and why."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RunOutcome:
-    """What a device says of a program.
-
-    Parameters
-    ----------
-    memory : list of ndarray
-        Bytes of every region after the run.
-    cause : FaultCause
-    insn : int
-        Index of the instruction at fault.
-    cycles : int or None
-        None on a device without time.
-    counters : dict of str to int
-        The machine's, by dotted name; empty on a device without time.
-    """
-
-    memory: list[np.ndarray]
-    cause: FaultCause = FaultCause.NONE
-    insn: int = 0
-    cycles: int | None = None
-    counters: dict[str, int] = field(default_factory=dict)
-
-
 @cache
 def machine(name: str) -> Config:
     """A configuration by name or path, read once."""
@@ -60,61 +35,15 @@ def machine(name: str) -> Config:
 
 
 def _functional(program: Program, dram: DramModel, seed: int) -> RunOutcome:
-    from covta.sim.functional.machine import execute
-    from covta.sim.state import make_dram, make_state, read_dram
-
-    cfg = program.config
-    memory = make_dram(program.memory(), program.base_ptrs, bus_bytes=cfg.bus_bytes)
-    outcome = execute(cfg, program.insn, make_state(cfg), memory, tokens=program.initial_tokens)
-    after = [read_dram(memory, addr, len(data)) for addr, data in program.memory()]
-    return RunOutcome(memory=after, cause=outcome.cause, insn=outcome.index)
+    return run_functional(program)
 
 
 def _cycle(program: Program, dram: DramModel, seed: int) -> RunOutcome:
-    from covta.sim.cycle.run import execute
-    from covta.sim.state import make_dram, make_state, read_dram
-
-    cfg = program.config
-    memory = make_dram(program.memory(), program.base_ptrs, bus_bytes=cfg.bus_bytes)
-    outcome = execute(
-        cfg,
-        program.insn,
-        make_state(cfg),
-        memory,
-        dram,
-        insn_addr=program.insn_addr,
-        initial_tokens=program.initial_tokens,
-        watchdog=WATCHDOG_CYCLES,
-    )
-    return RunOutcome(
-        memory=[read_dram(memory, addr, len(data)) for addr, data in program.memory()],
-        cause=outcome.cause,
-        insn=outcome.insn,
-        cycles=outcome.cycles,
-        counters=outcome.counters,
-    )
+    return run_cycle(program, dram, watchdog_cycles=WATCHDOG_CYCLES)
 
 
 def _rtl(program: Program, dram: DramModel, seed: int) -> RunOutcome:
-    from covta.sim.bench.run import Job, run_job
-
-    job = Job(
-        insn_addr=program.insn_addr,
-        insn_count=len(program.insn),
-        regions=program.memory(),
-        base_ptrs=program.base_ptrs,
-        initial_tokens=program.initial_tokens,
-    )
-    memory, outcome = run_job(
-        program.config, job, dram, watchdog_cycles=WATCHDOG_CYCLES, max_cycles=MAX_CYCLES
-    )
-    return RunOutcome(
-        memory=memory,
-        cause=outcome.cause,
-        insn=outcome.insn,
-        cycles=outcome.cycles,
-        counters=outcome.counters,
-    )
+    return run_rtl(program, dram, watchdog_cycles=WATCHDOG_CYCLES, max_cycles=MAX_CYCLES)
 
 
 def _racing(program: Program, dram: DramModel, seed: int) -> RunOutcome:
