@@ -21,7 +21,7 @@ from covta.compiler.ops.space import Space
 from covta.compiler.ops.tiles import Box, even, grid, taper
 from covta.compiler.ops.window import Window, tile_sizes
 from covta.compiler.schedule import Schedule
-from covta.compiler.te import Tensor
+from covta.compiler.te import IterVar, Tensor
 from covta.hw.params import Config
 from covta.runtime.layout import tile_activation, untile_activation
 
@@ -198,7 +198,7 @@ class PointwiseOperator(Operator):
             boxes += taper(last, (1, 3, 4), lambda b: math.prod(r[1] for r in b) <= 64)
         return boxes
 
-    def frame(self, cfg: Config, knobs: PointwiseKnobs, s: Schedule, y: Tensor) -> object:
+    def frame(self, cfg: Config, knobs: PointwiseKnobs, s: Schedule, y: Tensor) -> IterVar:
         """Cut the output into tiles; the loop over them."""
         require(
             self.legal(cfg, knobs),
