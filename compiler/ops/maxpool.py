@@ -106,8 +106,8 @@ class MaxPool2d(PointwiseOperator):
         for name in ("batch", "channels", "height", "width"):
             value = getattr(self, name)
             require(value >= 1, f"{self.name}.{name} must be at least 1, got {value}")
-        stride = self.kernel if self.stride is None else self.stride
-        object.__setattr__(self, "stride", stride)
+        stride: Any = self.stride
+        object.__setattr__(self, "stride", self.kernel if stride is None else stride)
         for name, low in (("kernel", 1), ("stride", 1), ("padding", 0)):
             object.__setattr__(self, name, pair(self.name, name, getattr(self, name), low))
         require(
