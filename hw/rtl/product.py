@@ -1,36 +1,30 @@
-"""Products of control: in logic where the array is to have the multipliers for itself."""
+"""Products of control in logic, which need no multiplier and no way to the column it lies in."""
 
 from __future__ import annotations
 
 from amaranth.hdl import Module, Mux, Signal, Value
 
-from covta.hw.params import Config
-
 __all__ = ["product"]
 
 
-def product(m: Module, cfg: Config, name: str, a: Value, b: Value) -> Value:
-    """Product of two unsigned numbers.
+def product(m: Module, name: str, a: Value, b: Value) -> Value:
+    """Product of two unsigned numbers, which no synthesis takes for a multiplication.
 
-    With ``cfg.dsp_pack``, whose array is built for parts that have just enough multipliers, it is
-    a tree of adders over the rows ``a * b[k]``, which no synthesis takes for a multiplication.
+    A tree of adders over the rows ``a * b[k]``.
 
     Parameters
     ----------
     m : Module
-    cfg : Config
     name : str
         Prefix of the signals of the tree.
     a, b : Value
-        Unsigned; `b` should be the shorter one.
+        Unsigned; `b` should be the shorter one: it has a row for each of its bits.
 
     Returns
     -------
     Value
         ``len(a) + len(b)`` bits.
     """
-    if not cfg.dsp_pack:
-        return a * b
     terms = [(k, Mux(b[k], a, 0)) for k in range(len(b))]
     level = 0
     while len(terms) > 1:

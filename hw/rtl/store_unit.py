@@ -167,13 +167,13 @@ class StoreUnit(wiring.Component):
         self._checked = checked = Signal(checked_layout(cfg))
         word0, word1 = (data.View(layout_of(fmt.words[k]), insn.p.word[k]) for k in range(2))
 
-        # Sizes above the depth are told by themselves, so that one multiplier of an FPGA suffices.
+        # Sizes above the depth are told by themselves: as many rows fewer in the product.
         depth_bits = cfg.log2_acc_depth
         counted, many = Signal(), Signal()
         elems = Signal(depth_bits + 1)
         sizes = (word1[n][: depth_bits + 1] for n in ("x_size", "y_size"))
         count = Signal(2 * depth_bits + 2)
-        m.d.comb += count.eq(product(m, cfg, "count", *sizes))
+        m.d.comb += count.eq(product(m, "count", *sizes))
         huge = (word1.x_size > cfg.acc_depth) | (word1.y_size > cfg.acc_depth)
         m.d.sync += [elems.eq(count), many.eq(huge | count[len(elems) :].any())]
         m.d.comb += insn.ready.eq(counted & (~self._checked_valid | self._leaves) & ~self.halt)
