@@ -36,6 +36,8 @@ __all__ = [
     "exec_store",
     "loop_count",
     "moved_elems",
+    "requantize",
+    "shift_right",
     "uop_extent",
 ]
 
@@ -471,7 +473,7 @@ def exec_gemm(state, insn):
 
 # ---- ALU ---------------------------------------------------------------------------------------
 @jit
-def _shift_right(a, b, acc_bits):
+def shift_right(a, b, acc_bits):
     """Arithmetic; left by -b where b is negative; any magnitude."""
     if b >= 0:
         return a >> min(b, 63)
@@ -481,7 +483,7 @@ def _shift_right(a, b, acc_bits):
 
 
 @jit
-def _requantize(a, b, out_bits):
+def requantize(a, b, out_bits):
     """Shift right by b[4:0], rounding if b[5], clip to out_bits, from zero if b[6]."""
     shift = b & 31
     if (b >> 5) & 1 and shift > 0:
@@ -509,13 +511,13 @@ def _alu_imm(acc, start, count, op, imm, acc_bits, out_bits):
             acc[k] = acc[k] >> shift
     elif op == SHR:
         for k in range(start, end):
-            acc[k] = _shift_right(np.int64(acc[k]), imm, acc_bits)
+            acc[k] = shift_right(np.int64(acc[k]), imm, acc_bits)
     elif op == MUL:
         for k in range(start, end):
             acc[k] = acc[k] * np.int32(imm)
     else:
         for k in range(start, end):
-            acc[k] = _requantize(np.int64(acc[k]), imm, out_bits)
+            acc[k] = requantize(np.int64(acc[k]), imm, out_bits)
 
 
 @jit
@@ -533,14 +535,14 @@ def _alu_pair(acc, dst, src, count, op, acc_bits, out_bits):
     elif op == SHR:
         for k in range(count):
             a, b = np.int64(acc[dst + k]), np.int64(acc[src + k])
-            acc[dst + k] = _shift_right(a, b, acc_bits)
+            acc[dst + k] = shift_right(a, b, acc_bits)
     elif op == MUL:
         for k in range(count):
             acc[dst + k] = np.int64(acc[dst + k]) * np.int64(acc[src + k])
     else:
         for k in range(count):
             a, b = np.int64(acc[dst + k]), np.int64(acc[src + k])
-            acc[dst + k] = _requantize(a, b, out_bits)
+            acc[dst + k] = requantize(a, b, out_bits)
 
 
 @jit

@@ -12,6 +12,7 @@ from covta.compiler.verify.addresses import WRITE as WRITE_FLAG
 from covta.hw.isa import AluOp, MemoryType, Opcode
 from covta.sim.decode import column
 from covta.sim.jit import jit
+from covta.sim.kernels import requantize, shift_right
 
 __all__ = ["analyse"]
 
@@ -228,25 +229,6 @@ def _reset(runs, acc_base, state):
 
 # ---- ALU ---------------------------------------------------------------------------------------
 @jit
-def _shift(a, b, acc_bits):
-    """``a >> b``, exact and unwrapped; left by ``-b`` where b is negative."""
-    if b >= 0:
-        return a >> min(b, 63)
-    if -b >= acc_bits:
-        return np.int64(0)
-    return a << -b
-
-
-@jit
-def _requantize(a, b, out_bits):
-    shift = b & 31
-    if (b >> 5) & 1 and shift > 0:
-        a += np.int64(1) << (shift - 1)
-    low = np.int64(0) if (b >> 6) & 1 else -(np.int64(1) << (out_bits - 1))
-    return min(max(a >> shift, low), (np.int64(1) << (out_bits - 1)) - 1)
-
-
-@jit
 def _operate(op, a0, a1, b0, b1, acc_bits, out_bits):
     """Bounds of one operation on ``a0 <= a <= a1`` and ``b0 <= b <= b1``, unwrapped."""
     if op == MIN:
@@ -260,16 +242,16 @@ def _operate(op, a0, a1, b0, b1, acc_bits, out_bits):
         return min(min(p, q), min(r, s)), max(max(p, q), max(r, s))
     if op == RQT:
         if b0 == b1:
-            return _requantize(a0, b0, out_bits), _requantize(a1, b0, out_bits)
+            return requantize(a0, b0, out_bits), requantize(a1, b0, out_bits)
         return -(np.int64(1) << (out_bits - 1)), (np.int64(1) << (out_bits - 1)) - 1
     if b0 == b1:
-        return _shift(a0, b0, acc_bits), _shift(a1, b0, acc_bits)
-    p, q = _shift(a0, b1, acc_bits), _shift(a1, b1, acc_bits)
+        return shift_right(a0, b0, acc_bits), shift_right(a1, b0, acc_bits)
+    p, q = shift_right(a0, b1, acc_bits), shift_right(a1, b1, acc_bits)
     if b0 <= -acc_bits:  # zero at a shift too far; the farthest that is not counts beside it
         if b1 <= -acc_bits:
             return np.int64(0), np.int64(0)
         p, q, b0 = min(p, np.int64(0)), max(q, np.int64(0)), 1 - acc_bits
-    r, s = _shift(a0, b0, acc_bits), _shift(a1, b0, acc_bits)
+    r, s = shift_right(a0, b0, acc_bits), shift_right(a1, b0, acc_bits)
     return min(p, r), max(q, s)
 
 

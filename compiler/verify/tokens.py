@@ -16,7 +16,8 @@ import numpy as np
 from covta.compiler.verify.report import Rule
 from covta.compiler.verify.stream import QUEUE_NAMES, QUEUES, Findings, Stream
 from covta.hw.isa import Unit
-from covta.sim.functional.machine import MAX_TOKENS, queue_capacity
+from covta.hw.microarchitecture import TOKEN_MAX
+from covta.sim.functional.machine import queue_capacity
 from covta.sim.jit import jit
 
 __all__ = ["Execution", "check_tokens"]
@@ -242,12 +243,12 @@ def _check_overflow(
         known = np.maximum(execution.clocks[by, consumer], before)
         tokens = initial + np.arange(1, len(by) + 1) - popped[np.maximum(known, 0)]
         bounds.append(max(initial, int(tokens.max(initial=0))))
-        over = np.flatnonzero(tokens > MAX_TOKENS)
+        over = np.flatnonzero(tokens > TOKEN_MAX)
         if len(over):
             findings.error(
                 Rule.TOKEN_OVERFLOW,
                 int(by[over[0]]),
-                f"{QUEUE_NAMES[q]} holds at most {MAX_TOKENS} tokens; this push can be number"
+                f"{QUEUE_NAMES[q]} holds at most {TOKEN_MAX} tokens; this push can be number"
                 f" {int(tokens[over[0]])} in it, and {len(over)} pushes can exceed it",
             )
     return (bounds[0], bounds[1], bounds[2], bounds[3])

@@ -272,6 +272,7 @@ class GemmEngine(wiring.Component):
         """
         cfg = self.cfg
         dst, valid = self._dst, self._valid
+        write, written = self.RESULT_CYCLE, self.RESULT_CYCLE + 1
         # In stage 7: was the result of this micro-op's dst computed one or two before it?
         from_newest, from_older = Signal(), Signal()
         match_1 = valid[7] & (dst[7] == dst[6])
@@ -300,10 +301,10 @@ class GemmEngine(wiring.Component):
                 total = self._array.sum[lane] + addend.as_signed()
             m.d.sync += result.eq(Mux(self._reset[8], 0, total[:w]))
         m.d.comb += [
-            self.wr_addr.eq(dst[9]),
-            self.wr_en.eq(valid[9]),
+            self.wr_addr.eq(dst[write]),
+            self.wr_en.eq(valid[write]),
             self.wr_data.eq(newest),
-            self.done.eq(self._last[10] & valid[10]),
+            self.done.eq(self._last[written] & valid[written]),
         ]
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from covta.hw.counters import COUNTERS
 from covta.hw.faults import FaultCause
 from covta.hw.isa import MemoryType, Opcode, isa
+from covta.hw.microarchitecture import TOKEN_MAX
 from covta.hw.params import Config
 from covta.hw.registers import REGISTER_BY_NAME, counter_register
 from covta.sim.bench.memory import Extent
@@ -26,8 +27,6 @@ SETTLE_CYCLES = 4
 DRAIN_POLLS = 1_000_000
 
 _WORD_MASK = (1 << 32) - 1
-
-TOKEN_MAX = 255
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import numpy as np
 
 from covta.hw.faults import FaultCause
 from covta.hw.isa import MemoryType, Opcode, Unit
-from covta.hw.microarchitecture import TOKEN_MAX as MAX_TOKENS
+from covta.hw.microarchitecture import TOKEN_MAX
 from covta.hw.params import Config
 from covta.sim.decode import column, decode
 from covta.sim.jit import jit
@@ -30,7 +30,7 @@ from covta.sim.kernels import (
 )
 from covta.sim.state import Dram, State
 
-__all__ = ["COUNTERS", "MAX_TOKENS", "Outcome", "execute"]
+__all__ = ["COUNTERS", "Outcome", "execute"]
 
 """What a token counter holds."""
 
@@ -103,7 +103,7 @@ def _push(tokens, insn, unit):
     """Add the tokens of a completed instruction."""
     for flag, to in ((PUSH_PREV, PUSH_PREV_TO[unit]), (PUSH_NEXT, PUSH_NEXT_TO[unit])):
         if insn[flag] != 0 and to >= 0:
-            if tokens[to] == MAX_TOKENS:
+            if tokens[to] == TOKEN_MAX:
                 return F_OVERFLOW
             tokens[to] += 1
     return 0
