@@ -136,7 +136,7 @@ CASES: dict[str, Case] = {
     ),
     "no finish": Case(insns=(PLAIN_GEMM,), cycles=47, fault=(FaultCause.NO_FINISH, 1)),
     "watchdog": Case(
-        insns=(FINISH, store(0, pop_prev=1)), cycles=65583, fault=(FaultCause.WATCHDOG, 1)
+        insns=(FINISH, store(0, pop_prev=1)), cycles=65584, fault=(FaultCause.WATCHDOG, 1)
     ),
     "token overflow": Case(
         insns=(*[load(INP, 0, push_next=1)] * 256, FINISH),

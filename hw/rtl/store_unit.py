@@ -167,15 +167,24 @@ class StoreUnit(wiring.Component):
         self._checked = checked = Signal(checked_layout(cfg))
         word0, word1 = (data.View(layout_of(fmt.words[k]), insn.p.word[k]) for k in range(2))
 
-        # Sizes above the depth are told by themselves: as many rows fewer in the product.
+        # Sizes above the depth are told by themselves: as many rows fewer in the product, of which
+        # each half takes a register.
         depth_bits = cfg.log2_acc_depth
-        counted, many = Signal(), Signal()
-        elems = Signal(depth_bits + 1)
-        sizes = (word1[n][: depth_bits + 1] for n in ("x_size", "y_size"))
-        count = Signal(2 * depth_bits + 2)
-        m.d.comb += count.eq(product(m, "count", *sizes))
-        huge = (word1.x_size > cfg.acc_depth) | (word1.y_size > cfg.acc_depth)
-        m.d.sync += [elems.eq(count), many.eq(huge | count[len(elems) :].any())]
+        width, height = (word1[n][: depth_bits + 1] for n in ("x_size", "y_size"))
+        cut = len(height) // 2
+        counted, huge = Signal(), Signal()
+        halves = []
+        for name, rows in (("low", height[:cut]), ("high", height[cut:])):
+            half = Signal(len(width) + len(rows), name=f"{name}_count", reset_less=True)
+            m.d.sync += half.eq(product(m, f"count_{name}", width, rows))
+            halves.append(half)
+        elems = Signal(2 * depth_bits + 2)
+        many = Signal()
+        m.d.sync += huge.eq((word1.x_size > cfg.acc_depth) | (word1.y_size > cfg.acc_depth))
+        m.d.comb += [
+            elems.eq(halves[0] + (halves[1] << cut)),
+            many.eq(huge | elems[depth_bits + 1 :].any()),
+        ]
         m.d.comb += insn.ready.eq(counted & (~self._checked_valid | self._leaves) & ~self.halt)
         with m.If(insn.ready):
             m.d.sync += counted.eq(0)
@@ -199,7 +208,9 @@ class StoreUnit(wiring.Component):
                 checked.pop_prev.eq(word0.pop_prev),
                 checked.push_prev.eq(word0.push_prev),
                 checked.illegal.eq(illegal),
-                checked.beyond.eq(many | (word0.sram_base + elems > cfg.acc_depth)),
+                checked.beyond.eq(
+                    many | (word0.sram_base + elems[: depth_bits + 1] > cfg.acc_depth)
+                ),
                 checked.empty.eq((word1.x_size == 0) | (word1.y_size == 0)),
                 checked.sram_base.eq(word0.sram_base),
                 checked.elems_m1.eq(elems - 1),

@@ -224,7 +224,7 @@ def gemm_start(r, table, i, t, banks, done_at):
     r.gemm_busy += count
     done_at[r.m_done_in % RING] = r.m_last + GEMM_DONE_CYCLES
     r.m_done_in += 1
-    progress(r, r.m_last)
+    progress(r, r.m_last + 1)
 
 
 @jit
@@ -285,7 +285,7 @@ def alu_start(p, r, table, uops, reads_at, written_at, i, t, banks, done_at):
     r.a_hold_last = (first_g if end - bgn == 1 else g) + 2
     done_at[r.a_done_in % RING] = w + 1
     r.a_done_in += 1
-    progress(r, f)
+    progress(r, f + 1)
 
 
 # ---- dispatch ----------------------------------------------------------------------------------

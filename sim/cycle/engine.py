@@ -516,7 +516,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                 if table[i, OPCODE] == OP_FINISH:
                     r.finished = 1
                 trace[i, 1] = t
-                progress(r, t)
+                progress(r, t + 1)
                 changed = True
             else:
                 wake = min(wake, at)
@@ -562,7 +562,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                             retiring[r.r_in % RING, 2] = engine
                             r.r_in += 1
                             trace[i, 0] = t
-                            progress(r, t)
+                            progress(r, t + 1)
                             changed = True
                             if engine == GEMM:
                                 gemm_start(r, table, i, t, banks, m_done)
