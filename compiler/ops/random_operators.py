@@ -43,7 +43,7 @@ class _Draw:
         per_channel = vectors and self.rng.random() < 0.2
         multiplier = None
         if not per_channel and self.rng.random() < 0.2:
-            multiplier = int(self.rng.integers(-300, 300))
+            multiplier = int(self.rng.integers(-300, 300)) or 1
         return Requantize(
             bias=vectors and self.rng.random() < 0.6,
             shift=self.upto(14, 0),

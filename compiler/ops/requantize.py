@@ -64,6 +64,7 @@ class Requantize:
             self.multiplier is None or -(1 << 15) <= self.multiplier < 1 << 15,
             f"requantize.multiplier must fit 16 bits, got {self.multiplier}",
         )
+        require(self.multiplier != 0, "requantize.multiplier is 0: nothing is left of the sums")
 
     @property
     def multiplies(self) -> bool:

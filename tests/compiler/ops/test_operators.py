@@ -184,6 +184,7 @@ def test_what_cannot_exceed_is_not_clipped():
         (lambda: TransposedConv2d(in_channels=1, out_channels=1, height=1, width=1, padding=9),
          "leaves nothing of the output"),
         (lambda: Dense(in_features=0, out_features=1), "at least 1"),
+        (lambda: Requantize(multiplier=0), "multiplier is 0"),
     ],
 )  # fmt: skip
 def test_an_operator_that_cannot_be_is_refused(make, message):
