@@ -167,6 +167,7 @@ class _Region:
         for tiles in self.resident.values():
             for tile in tiles:
                 placement.put(tile, at, home=tiles[0])
+            placement.resident.add(tiles[0])
             at += tiles[0].elems
         for slots in self.pools.values():
             for k, tiles in enumerate(slots.instances):

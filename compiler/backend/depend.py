@@ -80,7 +80,8 @@ def dependences(merged: Merged, placement: Placement) -> Graph:
             continue
         node = Node(number=number, op=op, banks=0)
         into = written(op)
-        touched: list[Tile] = [*reads(op), *([into] if into else [])]
+        covered = merged.covers.get(op, ()) if isinstance(op, Load) else ()
+        touched: list[Tile] = [*reads(op), *([into] if into else []), *covered]
         for tile in dict.fromkeys(touched):
             home = placement.home[tile]
             if tile.scope != "acc":
@@ -90,7 +91,7 @@ def dependences(merged: Merged, placement: Placement) -> Graph:
             if home not in states:
                 _take_over(home, states, placement, node)
             state = states[home]
-            if tile is into:
+            if tile is into or tile in covered:
                 for other in state.all():
                     _order(other, node)
                 state.writer, state.readers = node, []

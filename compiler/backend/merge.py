@@ -24,7 +24,7 @@ class Merged:
     ----------
     ops : tuple of Op
     covers : dict of Load to tuple of Tile
-        All tiles that a load of inp or wgt fills (a part of); its `dst` is the first.
+        All tiles that a load fills (a part of); its `dst` is the first.
     """
 
     ops: tuple[Op, ...]
@@ -42,12 +42,15 @@ def merge_loads(trace: Trace, placement: Placement, *, join: bool = True) -> Mer
     """Drop loads of what is there, and join neighbours among the rest.
 
     Rewrite: loads of one pool that nothing but other loads separates, whose blocks continue each
-    other as longer rows or as more rows, become one.
+    other as longer rows or as more rows, become one. So do the loads of acc tiles that stay, all
+    but a bank's first, which the first work on that bank waits for.
     Preserves: the order of a pool's loads; without `join`, of all.
     """
     ops: list[Op] = []
     covers: dict[Load, tuple[Tile, ...]] = {}
-    kept = (op for op in trace.ops if op not in placement.dropped)
+    kept = [op for op in trace.ops if op not in placement.dropped]
+    if join:
+        kept, covers = _join_resident(kept, placement)
     for loading, run in groupby(kept, key=_by_load_unit):
         if not loading:
             ops += run
@@ -69,6 +72,32 @@ def merge_loads(trace: Trace, placement: Placement, *, join: bool = True) -> Mer
                 ops.append(load)
                 covers[load] = tiles
     return Merged(ops=tuple(ops), covers=covers)
+
+
+def _join_resident(
+    ops: list[Op], placement: Placement
+) -> tuple[list[Op], dict[Load, tuple[Tile, ...]]]:
+    """Operations, and what loads into acc fill; a joined load stands where its first one stood."""
+    banks: dict[int, list[tuple[Load, tuple[Tile, ...]]]] = {}
+    for op in ops:
+        if isinstance(op, Load) and op.dst in placement.resident:
+            banks.setdefault(placement.banks(op.dst), []).append((op, (op.dst,)))
+    at: dict[Tile, Load] = {}
+    covers: dict[Load, tuple[Tile, ...]] = {}
+    for (first, tile), *rest in banks.values():
+        joined = rest
+        for axis in (_longer, _taller):
+            joined = _joined(joined, axis, placement)
+        for load, tiles in ((first, tile), *joined):
+            at[load.dst] = load
+            covers[load] = tiles
+    result: list[Op] = []
+    for op in ops:
+        if not isinstance(op, Load) or op.dst not in placement.resident:
+            result.append(op)
+        elif op.dst in at:
+            result.append(at.pop(op.dst))
+    return result, covers
 
 
 def _by_load_unit(op: Op) -> bool:

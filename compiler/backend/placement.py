@@ -24,6 +24,8 @@ class Placement:
     after : dict of Tile to int
         By tile of inp and wgt, the last operation of the trace that reads what the tile overwrites;
         -1 if none does.
+    resident : set of Tile
+        Tiles of acc that are loaded once, whose room nothing else uses.
     bank_elems : int
         Elements of a bank of acc.
     """
@@ -33,6 +35,7 @@ class Placement:
     home: dict[Tile, Tile] = field(default_factory=dict)
     dropped: set[Load] = field(default_factory=set)
     after: dict[Tile, int] = field(default_factory=dict)
+    resident: set[Tile] = field(default_factory=set)
 
     def put(self, tile: Tile, base: int, *, home: Tile | None = None, after: int = -1) -> None:
         """Place a tile."""

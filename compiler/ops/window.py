@@ -483,7 +483,7 @@ class WindowOperator(Operator):
         for tensor in (sums, result):
             s[tensor].set_scope("acc")
             s[tensor].compute_at(s[y], tile)
-        s[sums].double_buffer()
+        s[sums].double_buffer(4)
         s[result].pragma(s[result].axes[0], "alu")
         for vector in vectors.values():
             cached = s.cache_read(vector, "acc", [result])
