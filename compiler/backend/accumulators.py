@@ -18,7 +18,7 @@ from covta.hw.params import Config
 
 __all__ = ["groups_of", "place_accumulators"]
 
-GENERATIONS = 2
+GENERATIONS = 4
 """Instances of a pool that are alive together where the trace does not say."""
 
 

@@ -131,6 +131,7 @@ class _Scheduler:
         self.machine = _Machine()
         self.acc_latency = ACC_LATENCY_CYCLES if graph.loads else LOAD_LATENCY_CYCLES
         self.cost = {node: work_cycles(cfg, node.op) for node in graph.nodes}
+        self.array_spare = self._array_spare()
         self.waiting = {node: len(node.before) for node in graph.nodes}
         self.ready = [node for node in graph.nodes if not node.before]
         self.gemms = [node for node in graph.nodes if node.multiplies]
@@ -144,6 +145,11 @@ class _Scheduler:
         self.ops: list[Op] = []
         self.starts: list[int] = []
         self.issued: set[Node] = set()
+
+    def _array_spare(self) -> bool:
+        """Whether the ALU has more to do than the array, resets apart."""
+        array = sum(self.cost[n] for n in self.graph.nodes if n.multiplies)
+        return array < sum(self.cost[n] for n in self.graph.nodes if isinstance(n.op, Alu))
 
     def _releases(self, trace: Trace, merged: Merged, placement: Placement) -> list[list[Op]]:
         """By load, operations of the compute queue that must be complete before it."""
@@ -223,7 +229,7 @@ class _Scheduler:
         assert isinstance(node.op, Gemm)
         array, alu = self._reset_starts(node)
         steps = self.steps[node]
-        if self._holds_up(node) and array[1] < alu[1] and steps == self.resets[node.op]:
+        if self._by_array(node, array, alu):
             self._emit(node.op, GEMM, node.banks, array[0], self.cost[node], FILL_CYCLES)
             return True
         if steps:
@@ -262,8 +268,7 @@ class _Scheduler:
         ready = max((self.stored.get(n, 0) for n in node.before), default=0)
         if isinstance(op, Gemm) and op.reset:
             array, alu = self._reset_starts(node)
-            whole = self.steps[node] == self.resets[op]
-            return array[0] if whole and self._holds_up(node) and array[1] < alu[1] else alu[0]
+            return array[0] if self._by_array(node, array, alu) else alu[0]
         if isinstance(op, Gemm):
             ready = max(ready, self._loaded(node.loads))
             return self.machine.start(GEMM, node.banks, ready)
@@ -286,6 +291,11 @@ class _Scheduler:
         alu = self.machine.start(ALU, node.banks, ready)
         cycles, steps = self.cost[node], len(self.steps[node])
         return (array, array + cycles), (alu, alu + steps * cycles if steps else 0)
+
+    def _by_array(self, node: Node, array: tuple[int, int], alu: tuple[int, int]) -> bool:
+        """Whether the array is to do a reset: sooner, and either waited for or less busy."""
+        whole = self.steps[node] == self.resets[node.op]
+        return whole and array[1] < alu[1] and (self.array_spare or self._holds_up(node))
 
     def _holds_up(self, node: Node) -> bool:
         """Whether the next GEMM waits for this."""

@@ -52,6 +52,9 @@ class TileCost:
         Of reading before the array can begin.
     reset : float
         Of setting sums to zero, which array and ALU can do.
+    slots : int
+        Tiles that a bank of the accumulator has room for: with two, the next one need not wait
+        until the last is written.
     """
 
     read: float
@@ -60,6 +63,7 @@ class TileCost:
     reset: float
     alu: float
     write: float
+    slots: int = 1
 
 
 INSTRUCTION_CYCLES = 14
@@ -78,10 +82,12 @@ def estimate(machine: Machine, cost: TileCost, tiles: int, elements: int) -> flo
     busy = max(cost.array, cost.alu, (cost.array + cost.alu + cost.reset) / 2)
     if tiles == 1:
         busy = cost.array + cost.alu + cost.reset
-    hold = busy + (INSTRUCTION_CYCLES + (cost.write + 2 * LATENCY_CYCLES) / 2 if tiles > 1 else 0)
-    bank = (cost.array + cost.alu + cost.reset + cost.write + 2 * LATENCY_CYCLES) / 2
+    written = 0 if cost.slots > 1 else cost.write + 2 * LATENCY_CYCLES
+    hold = busy + (INSTRUCTION_CYCLES + written / 2 if tiles > 1 else 0)
+    bank = (cost.array + cost.alu + cost.reset + written) / 2
     steady = max(cost.read, busy, min(bank, hold), cost.write)
-    share = min(1.0, 64 / elements)
+    # small tiles at the end, which cannot overtake what the ALU has not done yet
+    share = max(min(1.0, 64 / elements), 0.5 * cost.alu / steady)
     start = 2 * LATENCY_CYCLES + cost.first
     end = (cost.alu + cost.write) * share + LATENCY_CYCLES + 2 * INSTRUCTION_CYCLES
     return start + tiles * steady + end

@@ -168,6 +168,7 @@ class PointwiseOperator(Operator):
             reset=need.resets,
             alu=need.alu + 80,
             write=machine.write(outputs * cfg.out_elem_bytes),
+            slots=cfg.acc_depth // 2 // need.acc,
         )
         return estimate(machine, cost, tiles, outputs)
 
@@ -195,7 +196,7 @@ class PointwiseOperator(Operator):
         boxes = grid(shape, tile)
         if knobs.taper:
             last = boxes.pop()
-            boxes += taper(last, (1, 3, 4), lambda b: math.prod(r[1] for r in b) <= 64)
+            boxes += taper(last, (1, 3, 4), lambda b: math.prod(r[1] for r in b) <= 64, share=2)
         return boxes
 
     def frame(self, cfg: Config, knobs: PointwiseKnobs, s: Schedule, y: Tensor) -> IterVar:

@@ -25,21 +25,26 @@ def grid(shape: Sequence[int], tile: Sequence[int]) -> list[Box]:
     return list(itertools.product(*ranges))
 
 
-def taper(box: Box, axes: Sequence[int], small: Callable[[Box], bool]) -> list[Box]:
+def taper(
+    box: Box, axes: Sequence[int], small: Callable[[Box], bool], *, share: int = 4
+) -> list[Box]:
     """Cut a box into smaller and smaller ones, until the last is `small`.
 
     Parameters
     ----------
     axes : sequence of int
-        Axes to cut, the first ones first; a quarter is cut off each time, one at least.
+        Axes to cut, the first ones first.
+    share : int
+        What part is cut off each time, one at least: a quarter where the work on a box takes far
+        longer than its transfers, so that it hides those of the next; a half where they compare.
     """
     if small(box):
         return [box]
     for axis in axes:
         begin, size = box[axis]
         if size > 1:
-            last = math.ceil(size / 4)
+            last = math.ceil(size / share)
             head = tuple((begin, size - last) if d == axis else r for d, r in enumerate(box))
             tail = tuple((begin + size - last, last) if d == axis else r for d, r in enumerate(box))
-            return [head, *taper(tail, axes, small)]
+            return [head, *taper(tail, axes, small, share=share)]
     return [box]

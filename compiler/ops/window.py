@@ -370,6 +370,7 @@ class WindowOperator(Operator):
             reset=outputs,
             alu=outputs * requantize_cycles(cfg, self.requantize, self.within) + 16,
             write=machine.write(outputs * cfg.out_elem_bytes),
+            slots=cfg.acc_depth // 2 // self.need(cfg, knobs)["acc"],
         )
         return estimate(machine, cost, tiles, outputs)
 
