@@ -233,12 +233,21 @@ class ComputeUnit(wiring.Component):
             m.d.sync += timer.eq(timer - 1)
             with m.If(timer == 1):
                 m.d.sync += draining.eq(0)
-        # ALU: all since it was last idle.
-        alu_banks = Signal(2)
+        # ALU: the instruction that came last, and those before it until all of them are done.
+        newest, older = Signal(2), Signal(2)
+        started, left = (Signal(range(RETIRE_DEPTH + 1), name=n) for n in ("started", "left"))
+        m.d.comb += left.eq(started - alu.done)
+        m.d.sync += started.eq(left + self._go[Engine.ALU])
         with m.If(self._go[Engine.ALU]):
-            m.d.sync += alu_banks.eq(Mux(alu.busy, alu_banks, 0) | banks)
-        with m.Elif(~alu.busy):
-            m.d.sync += alu_banks.eq(0)
+            m.d.sync += [
+                newest.eq(banks),
+                older.eq(Mux(left != 0, newest, 0) | Mux(left > 1, older, 0)),
+            ]
+        with m.Else():
+            with m.If(left == 0):
+                m.d.sync += newest.eq(0)
+            with m.If(left <= 1):
+                m.d.sync += older.eq(0)
         # Loader: all since it last had nothing in flight.
         in_flight, loader_banks = Signal(range(RETIRE_DEPTH + 1)), Signal(2)
         done = self._loader.done
@@ -258,7 +267,7 @@ class ComputeUnit(wiring.Component):
         ]
         self._taken = {
             Engine.GEMM: issuing | draining,
-            Engine.ALU: alu_banks,
+            Engine.ALU: newest | older,
             Engine.LOADER: loader_banks,
         }
 

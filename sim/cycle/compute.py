@@ -230,7 +230,10 @@ def gemm_start(r, table, i, t, banks, done_at):
 @jit
 def alu_banks(r, t):
     """Banks that the ALU works on in cycle `t`."""
-    return r.a_banks if t <= r.a_busy_last + 1 else 0
+    banks = r.a_banks if t <= r.a_busy_last + 1 else 0
+    if t <= r.a_older_last + 1:
+        banks |= r.a_older_banks
+    return banks
 
 
 @jit
@@ -277,7 +280,10 @@ def alu_start(p, r, table, uops, reads_at, written_at, i, t, banks, done_at):
                     reads = 1
                 k += 1
     r.a_g, r.a_f, r.a_gap, r.a_count = g, f, occupied + extra, k
-    r.a_banks = banks | (r.a_banks if t <= r.a_busy_last else 0)
+    older = r.a_older_banks if t <= r.a_older_last else 0
+    r.a_older_banks = older | (r.a_banks if t <= r.a_busy_last else 0)
+    r.a_older_last = r.a_busy_last
+    r.a_banks = banks
     r.alu_busy += w - max(t, r.a_busy_last)
     r.a_busy_last = w
     r.a_ready_at = g
@@ -332,6 +338,7 @@ def hazard_clears_at(r, t):
         r.m_drain_last + GEMM_DRAIN_CYCLES + 1,
         r.a_busy_last + 1,
         r.a_busy_last + 2,
+        r.a_older_last + 2,
     ):
         if at > t:
             soonest = min(soonest, at)

@@ -138,6 +138,7 @@ def execute(
         "a_f": -1000,
         "a_ready_at": -1000,
         "a_busy_last": -1000,
+        "a_older_last": -1000,
         "a_hold_from": -1000,
         "a_hold_last": -1000,
         "retired_at": -1,
