@@ -82,9 +82,14 @@ def finish(**flags: int) -> bytes:
 INP, WGT, UOP, ACC = MemoryType.INP, MemoryType.WGT, MemoryType.UOP, MemoryType.ACC
 FINISH = finish()
 ZERO_UOP = load(UOP, at=ZEROS_ADDR)
+UPPER_UOP = load(UOP, at=DATA_ADDR + 32, sram_base=1)
+"""Micro-op 1: dst 32, in the upper bank."""
+UPPER = {"uop_bgn": 1, "uop_end": 2}
 PLAIN_GEMM = isa(CFG).encode(Opcode.GEMM)
 IMM = {"use_imm": 1, "imm": 3}
 NEXT = {"dst_factor_in": 1, "src_factor_in": 1}
+LOWER_ALU = alu(AluOp.ADD, 30, **IMM, **NEXT)
+UPPER_ALU = alu(AluOp.ADD, 30, **UPPER, **IMM, **NEXT)
 PIPELINE = (
     ZERO_UOP,
     load(INP, 8),
@@ -118,6 +123,16 @@ CASES: dict[str, Case] = {
     ),
     "alu two operands 61": Case(insns=(ZERO_UOP, alu(AluOp.ADD, 61, **NEXT), FINISH), cycles=222),
     "alu mul 61": Case(insns=(ZERO_UOP, alu(AluOp.MUL, 61, **IMM, **NEXT), FINISH), cycles=164),
+    "gemm waits for the alu on its bank": Case(
+        insns=(ZERO_UOP, UPPER_UOP, UPPER_ALU, LOWER_ALU, gemm(40, reset=1), FINISH), cycles=217
+    ),
+    "gemm waits for the first of two alu instructions": Case(
+        insns=(ZERO_UOP, UPPER_UOP, LOWER_ALU, UPPER_ALU, gemm(40, reset=1), FINISH), cycles=186
+    ),
+    "gemm waits for the first and third of three alu instructions": Case(
+        insns=(ZERO_UOP, UPPER_UOP, *[LOWER_ALU, UPPER_ALU] * 2, gemm(40, reset=1), FINISH),
+        cycles=248,
+    ),
     "store 1": Case(insns=(store(1), FINISH), cycles=82),
     "store 16": Case(insns=(store(16), FINISH), cycles=97),
     "store 16, latency 1": Case(insns=(store(16), FINISH), dram=NEAR, cycles=35),

@@ -9,6 +9,7 @@ from covta.compiler.backend.merge import merge_loads
 from covta.compiler.backend.ops import Alu, Gemm, Load
 from covta.compiler.backend.pipeline import compile_trace
 from covta.compiler.backend.resets import alternatives
+from covta.compiler.ops import DepthwiseConv2d, compile_operator
 from covta.hw.isa import AluOp
 from covta.hw.params import load_config
 
@@ -41,6 +42,18 @@ def test_neighbouring_weights_become_one_load():
     weights = [op for op in merged.ops if isinstance(op, Load) and op.dst.scope == "wgt"]
     assert len(weights) == 4 * 2  # one a tile and stage
     assert {(op.y_size, op.x_size) for op in weights} == {(2, 18)}
+
+
+def test_biases_that_stay_are_loaded_together_but_for_the_first_of_a_bank():
+    layer = DepthwiseConv2d(channels=256, height=7, width=7, padding=1)
+    compiled = compile_operator(EDGE, layer)
+    stages = {stage.name: stage.result for stage in compiled.built.backend.stages}
+    loads = [op for op in stages["merge"].ops if isinstance(op, Load) and op.dst.scope == "acc"]
+    filled = [tile for op in loads for tile in stages["merge"].covers[op]]
+    assert set(filled) == stages["allocate"].resident
+    assert len(filled) == len(set(filled)) > len(loads)
+    firsts = [op for op in loads if op.y_size == 1]
+    assert {stages["allocate"].banks(op.dst) for op in firsts} == {1, 2}
 
 
 def test_one_minimum_zeroes_what_was_clipped_at_zero():
