@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
@@ -42,8 +43,8 @@ def merge_loads(trace: Trace, placement: Placement, *, join: bool = True) -> Mer
     """Drop loads of what is there, and join neighbours among the rest.
 
     Rewrite: loads of one pool that nothing but other loads separates, whose blocks continue each
-    other as longer rows or as more rows, become one. So do the loads of acc tiles that stay, all
-    but a bank's first, which the first work on that bank waits for.
+    other as longer rows or as more rows, become one. So do the loads of acc tiles that stay and
+    are loaded in one piece, all but a bank's first, which the first work on that bank waits for.
     Preserves: the order of a pool's loads; without `join`, of all.
     """
     ops: list[Op] = []
@@ -78,9 +79,11 @@ def _join_resident(
     ops: list[Op], placement: Placement
 ) -> tuple[list[Op], dict[Load, tuple[Tile, ...]]]:
     """Operations, and what loads into acc fill; a joined load stands where its first one stood."""
+    parts = Counter(op.dst for op in ops if isinstance(op, Load))
+    whole = {tile for tile in placement.resident if parts[tile] == 1}
     banks: dict[int, list[tuple[Load, tuple[Tile, ...]]]] = {}
     for op in ops:
-        if isinstance(op, Load) and op.dst in placement.resident:
+        if isinstance(op, Load) and op.dst in whole:
             banks.setdefault(placement.banks(op.dst), []).append((op, (op.dst,)))
     at: dict[Tile, Load] = {}
     covers: dict[Load, tuple[Tile, ...]] = {}
@@ -93,10 +96,10 @@ def _join_resident(
             covers[load] = tiles
     result: list[Op] = []
     for op in ops:
-        if not isinstance(op, Load) or op.dst not in placement.resident:
+        if not isinstance(op, Load) or op.dst not in whole:
             result.append(op)
         elif op.dst in at:
-            result.append(at.pop(op.dst))
+            result.append(at[op.dst])
     return result, covers
 
 
