@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from covta.compiler.build import Built, build
-from covta.compiler.ops.operator import Operator
+from covta.compiler.ops.operator import Operator, require
 from covta.hw.params import Config
 from covta.runtime.device import RunResult
 from covta.runtime.program import Program
@@ -67,7 +67,19 @@ def compile_operator(
         Natural inputs to put into the program; zeros otherwise.
     expect : bool
         Let the program hold the reference result of `arrays` as what to expect.
+
+    Raises
+    ------
+    OperatorError
+        If the machine's operands are not int8, or its sums not int32: what an operator computes is
+        defined with these.
     """
+    bits = (cfg.inp_bits, cfg.wgt_bits, cfg.acc_bits)
+    require(
+        bits == (8, 8, 32),
+        f"{operator.name}: operators need a machine of int8 inputs and weights and int32 sums,"
+        f" {cfg.name} has inp_bits {bits[0]}, wgt_bits {bits[1]}, acc_bits {bits[2]}",
+    )
     knobs = operator.default(cfg) if knobs is None else knobs
     scheduled = operator.schedule(cfg, knobs)
     values: dict[str, np.ndarray] = {}

@@ -196,3 +196,16 @@ def test_a_machine_too_small_is_named():
     layer = MaxPool2d(channels=4, height=9, width=9, kernel=9)
     with pytest.raises(OperatorError, match="shallow has inp 4"):
         layer.default(load_config("shallow"))
+
+
+@pytest.mark.parametrize("config", ["acc16", "int16", "int16_wgt8", "int4", "wgt2", "wgt4"])
+@pytest.mark.parametrize("operator", [Dense, MaxPool2d, ResidualAdd])
+def test_machines_of_other_operands_are_refused(config, operator):
+    op = (
+        Dense(in_features=4, out_features=4)
+        if operator is Dense
+        else operator(channels=4, height=4, width=4)
+    )
+    cfg = load_config(config)
+    with pytest.raises(OperatorError, match=f"{config} has inp_bits {cfg.inp_bits}, wgt_bits"):
+        compile_operator(cfg, op)
