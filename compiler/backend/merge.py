@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from covta.compiler.backend.ops import Load, Op, Tile, Trace
+from covta.compiler.backend.ops import Load, Op, Store, Tile, Trace
 from covta.compiler.backend.placement import Placement
 
 __all__ = ["Merged", "merge_loads"]
@@ -44,7 +44,8 @@ def merge_loads(trace: Trace, placement: Placement, *, join: bool = True) -> Mer
 
     Rewrite: loads of one pool that nothing but other loads separates, whose blocks continue each
     other as longer rows or as more rows, become one. So do the loads of acc tiles that stay and
-    are loaded in one piece, all but a bank's first, which the first work on that bank waits for.
+    are loaded in one piece from what the program does not write, all but a bank's first, which
+    the first work on that bank waits for.
     Preserves: the order of a pool's loads; without `join`, of all.
     """
     ops: list[Op] = []
@@ -80,7 +81,9 @@ def _join_resident(
 ) -> tuple[list[Op], dict[Load, tuple[Tile, ...]]]:
     """Operations, and what loads into acc fill; a joined load stands where its first one stood."""
     parts = Counter(op.dst for op in ops if isinstance(op, Load))
-    whole = {tile for tile in placement.resident if parts[tile] == 1}
+    stored = {op.dst for op in ops if isinstance(op, Store)}
+    fixed = {op.dst for op in ops if isinstance(op, Load) and op.src not in stored}
+    whole = {tile for tile in placement.resident if tile in fixed and parts[tile] == 1}
     banks: dict[int, list[tuple[Load, tuple[Tile, ...]]]] = {}
     for op in ops:
         if isinstance(op, Load) and op.dst in whole:
