@@ -1,7 +1,6 @@
 """How else a reset can be done: by the ALU, which often has time when the array has none.
 
-The lesser of a number and 0, then the greater: 0, whatever the number was. One of the two will do
-where it is known what is there, as after clipping at 0.
+A shift to the left by all bits leaves 0, whatever the number was, in one operation.
 """
 
 from __future__ import annotations
@@ -66,6 +65,8 @@ class Contents:
             # perhaps more than once, so towards 0
             self.low[at] = np.where(low < 0, low >> imm, 0)
             self.high[at] = np.where(high < 0, -1, high >> imm)
+        elif op.op == AluOp.SHR and imm is not None and imm <= -self.cfg.acc_bits:
+            self._set(at, 0, 0)
         elif op.op == AluOp.RQT and imm is not None:
             top = (1 << (self.cfg.out_bits - 1)) - 1
             self._set(at, 0 if imm & 64 else -top - 1, top)
@@ -85,13 +86,10 @@ def alternatives(
     for op in ops:
         if isinstance(op, Gemm) and op.reset:
             at = destinations(op, placement)
-            steps = []
-            if (contents.high[at] > 0).any():
-                steps.append(AluOp.MIN)
-            if (contents.low[at] < 0).any():
-                steps.append(AluOp.MAX)
-            found[op] = tuple(
-                Alu(op=step, dst=op.dst, points=op.points, loops=op.loops, imm=0) for step in steps
+            clear = not contents.low[at].any() and not contents.high[at].any()
+            shift = Alu(
+                op=AluOp.SHR, dst=op.dst, points=op.points, loops=op.loops, imm=-cfg.acc_bits
             )
+            found[op] = () if clear else (shift,)
         contents.apply(op, placement)
     return found

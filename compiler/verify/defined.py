@@ -1,8 +1,8 @@
 """Reads of scratchpad elements that nothing in the program has written.
 
 Only warnings: an earlier launch may have left something there. A minimum and a maximum with
-immediates that meet leave one value whatever was there; that is how a program fills elements on the
-ALU, and reads nothing.
+immediates that meet leave one value whatever was there, and so does a shift to the left by all
+bits; that is how a program fills elements on the ALU, and reads nothing.
 """
 
 from __future__ import annotations
@@ -40,9 +40,14 @@ def _bound(state, limit, e, least, imm):
 def _scan(order, first, runs, bases, clamps, state, limit, missing):
     """Fill `missing`, (n, 3, 2): by instruction and memory ``[elements, the first of them]``.
 
-    `clamps`, (n, 2): 0, or 1 for MIN and 2 for MAX with an immediate; the immediate.
+    `clamps`, (n, 2): 0, or 1 for MIN and 2 for MAX with an immediate, 3 for a shift that leaves 0;
+    the immediate.
     """
     for i in order:
+        if clamps[i, 0] == 3:
+            for r in range(first[i], first[i + 1]):
+                state[runs[r, 0] : runs[r, 1]] = WRITTEN
+            continue
         if clamps[i, 0]:
             for r in range(first[i], first[i + 1]):
                 for e in range(runs[r, 0], runs[r, 1]):
@@ -66,11 +71,14 @@ def _scan(order, first, runs, bases, clamps, state, limit, missing):
 
 
 def _clamps(stream: Stream) -> np.ndarray:
-    """``(n, 2)``: which instructions are MIN (1) or MAX (2) with an immediate, and that."""
+    """``(n, 2)``: which instructions are MIN (1), MAX (2) or SHR by all bits to the left (3) with
+    an immediate, and that."""
     clamps = np.zeros((len(stream), 2), np.int64)
     alu = stream.loops & (stream["opcode"] == Opcode.ALU) & (stream["use_imm"] == 1)
     for kind, op in ((1, AluOp.MIN), (2, AluOp.MAX)):
         clamps[alu & (stream["alu_opcode"] == op), 0] = kind
+    far = (stream["alu_opcode"] == AluOp.SHR) & (stream["imm"] <= -stream.cfg.acc_bits)
+    clamps[alu & far, 0] = 3
     clamps[:, 1] = stream["imm"]
     return clamps
 

@@ -6,7 +6,7 @@ from covta.compiler.backend.allocate import allocate
 from covta.compiler.backend.compress import compress
 from covta.compiler.backend.insns import GemmInsn
 from covta.compiler.backend.merge import merge_loads
-from covta.compiler.backend.ops import Alu, Gemm, Load
+from covta.compiler.backend.ops import Alu, Gemm, Load, Loop, Point, Tile, Trace
 from covta.compiler.backend.pipeline import compile_trace
 from covta.compiler.backend.resets import alternatives
 from covta.compiler.ops import DepthwiseConv2d, compile_operator
@@ -56,11 +56,22 @@ def test_biases_that_stay_are_loaded_together_but_for_the_first_of_a_bank():
     assert {stages["allocate"].banks(op.dst) for op in firsts} == {1, 2}
 
 
-def test_one_minimum_zeroes_what_was_clipped_at_zero():
+def test_one_shift_zeroes_whatever_is_there():
     placement = allocate(EDGE, CASE.trace)
     found = alternatives(EDGE, merge_loads(CASE.trace, placement).ops, placement)
-    steps = [[alu.op for alu in alus] for alus in found.values()]
-    assert steps == [[AluOp.MIN, AluOp.MAX]] * 2 + [[AluOp.MIN]] * 2
+    steps = [[(alu.op, alu.imm) for alu in alus] for alus in found.values()]
+    assert steps == [[(AluOp.SHR, -EDGE.acc_bits)]] * 4
+
+
+def test_what_is_zero_needs_no_reset():
+    tile = Tile(name="sums", pool="sums", scope="acc", elems=4, instance=0)
+    first, second = (
+        Gemm(dst=tile, points=(Point(0),), loops=(Loop(count=4, dst=1),), reset=True)
+        for _ in range(2)
+    )
+    trace = Trace(name="twice", ops=(first, second), tensors=())
+    found = alternatives(EDGE, trace.ops, allocate(EDGE, trace))
+    assert [len(steps) for steps in found.values()] == [1, 0]
 
 
 def test_only_the_first_tile_is_zeroed_by_the_array():

@@ -436,3 +436,14 @@ def test_a_minimum_and_a_maximum_that_meet_define_what_they_touch():
     assert undefined((low, 9), (low, 3), (high, 4), (add, 1)) == []
     assert undefined((low, 3), (high, 2), (add, 1)) == [("undefined", 3)]
     assert undefined((low, 3), (add, 1), (high, 3)) == [("undefined", 2)]
+
+
+def test_a_shift_by_all_bits_defines_what_it_touches():
+    def undefined(imm):
+        shift = alu(AluOp.SHR, 2, use_imm=1, imm=imm)
+        stream = (ZERO_UOP, shift, alu(AluOp.ADD, 2, use_imm=1, imm=1), FINISH)
+        return [f for f in found(program_of(stream)) if f[0] == "undefined"]
+
+    assert undefined(-32) == []
+    assert undefined(-31) == [("undefined", 1)]
+    assert undefined(32) == [("undefined", 1)]
