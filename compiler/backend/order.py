@@ -295,7 +295,7 @@ class _Scheduler:
     def _by_array(self, node: Node, array: tuple[int, int], alu: tuple[int, int]) -> bool:
         """Whether the array is to do a reset: sooner, and either waited for or less busy."""
         whole = self.steps[node] == self.resets[node.op]
-        return whole and array[1] < alu[1] and (self.array_spare or self._holds_up(node))
+        return whole and array[1] <= alu[1] and (self.array_spare or self._holds_up(node))
 
     def _holds_up(self, node: Node) -> bool:
         """Whether the next GEMM waits for this."""
