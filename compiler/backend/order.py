@@ -128,10 +128,15 @@ class _Scheduler:
         self.steps = {
             n: resets[n.op] for n in graph.nodes if isinstance(n.op, Gemm) and n.op in resets
         }
+        self.zeroing = {op for node, steps in self.steps.items() for op in (node.op, *steps)}
         self.machine = _Machine()
         self.acc_latency = ACC_LATENCY_CYCLES if graph.loads else LOAD_LATENCY_CYCLES
         self.cost = {node: work_cycles(cfg, node.op) for node in graph.nodes}
-        self.array_spare = self._array_spare()
+        self.left = {
+            engine: sum(self.cost[n] for n in graph.nodes if isinstance(n.op, kind))
+            for engine, kind in ((GEMM, Gemm), (ALU, Alu))
+        }
+        self.left[GEMM] -= sum(self.cost[n] for n in self.steps)
         self.waiting = {node: len(node.before) for node in graph.nodes}
         self.ready = [node for node in graph.nodes if not node.before]
         self.gemms = [node for node in graph.nodes if node.multiplies]
@@ -145,11 +150,6 @@ class _Scheduler:
         self.ops: list[Op] = []
         self.starts: list[int] = []
         self.issued: set[Node] = set()
-
-    def _array_spare(self) -> bool:
-        """Whether the ALU has more to do than the array, resets apart."""
-        array = sum(self.cost[n] for n in self.graph.nodes if n.multiplies)
-        return array < sum(self.cost[n] for n in self.graph.nodes if isinstance(n.op, Alu))
 
     def _releases(self, trace: Trace, merged: Merged, placement: Placement) -> list[list[Op]]:
         """By load, operations of the compute queue that must be complete before it."""
@@ -241,6 +241,8 @@ class _Scheduler:
         self.ops.append(op)
         self.starts.append(start)
         self.machine.issue(engine, banks, start, cycles, latency)
+        if engine in self.left and op not in self.zeroing:
+            self.left[engine] -= cycles
         self.retired[op] = self.machine.retired
 
     def _store(self, node: Node) -> None:
@@ -293,9 +295,13 @@ class _Scheduler:
         return (array, array + cycles), (alu, alu + steps * cycles if steps else 0)
 
     def _by_array(self, node: Node, array: tuple[int, int], alu: tuple[int, int]) -> bool:
-        """Whether the array is to do a reset: sooner, and either waited for or less busy."""
-        whole = self.steps[node] == self.resets[node.op]
-        return whole and array[1] <= alu[1] and (self.array_spare or self._holds_up(node))
+        """Whether the array is to do a reset: it has less left to do, or is sooner done with it
+        where the next GEMM waits for that."""
+        if self.steps[node] != self.resets[node.op]:
+            return False
+        if self.left[GEMM] + self.cost[node] <= self.left[ALU]:
+            return True
+        return self._holds_up(node) and array[1] <= alu[1]
 
     def _holds_up(self, node: Node) -> bool:
         """Whether the next GEMM waits for this."""
