@@ -18,7 +18,7 @@ from covta.compiler.ops.average import unit_window
 from covta.compiler.ops.model import Machine, TileCost, estimate
 from covta.compiler.ops.operator import Operator, require
 from covta.compiler.ops.space import Space
-from covta.compiler.ops.tiles import Box, even, grid, taper
+from covta.compiler.ops.tiles import Box, even, grid, halves, taper
 from covta.compiler.ops.window import Window, tile_sizes
 from covta.compiler.schedule import Schedule
 from covta.compiler.te import IterVar, Tensor
@@ -195,8 +195,10 @@ class PointwiseOperator(Operator):
         tile = (1, knobs.groups, z.outputs, knobs.rows, knobs.columns)
         boxes = grid(shape, tile)
         if knobs.taper:
+            axes = (1, 3, 4)
+            boxes[-2:] = [half for box in boxes[-2:] for half in halves(box, axes)]
             last = boxes.pop()
-            boxes += taper(last, (1, 3, 4), lambda b: math.prod(r[1] for r in b) <= 64, share=2)
+            boxes += taper(last, axes, lambda b: math.prod(r[1] for r in b) <= 64, share=2)
         return boxes
 
     def frame(self, cfg: Config, knobs: PointwiseKnobs, s: Schedule, y: Tensor) -> IterVar:

@@ -6,7 +6,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 
-__all__ = ["Box", "even", "grid", "taper"]
+__all__ = ["Box", "even", "grid", "halves", "taper"]
 
 Box = tuple[tuple[int, int], ...]
 """``(begin, size)`` per axis."""
@@ -47,4 +47,15 @@ def taper(
             head = tuple((begin, size - last) if d == axis else r for d, r in enumerate(box))
             tail = tuple((begin + size - last, last) if d == axis else r for d, r in enumerate(box))
             return [head, *taper(tail, axes, small, share=share)]
+    return [box]
+
+
+def halves(box: Box, axes: Sequence[int]) -> list[Box]:
+    """A box cut in two along the first of `axes` that can be cut; else the box."""
+    for axis in axes:
+        begin, size = box[axis]
+        if size > 1:
+            half = size - size // 2
+            cuts = ((begin, half), (begin + half, size - half))
+            return [tuple(cut if d == axis else r for d, r in enumerate(box)) for cut in cuts]
     return [box]
