@@ -79,8 +79,12 @@ class _Axis:
         return min(n + max(at) - min(at), self.length(plane)) if at else 0
 
     def extent(self, n: int) -> int:
-        """Of the image, what `n` outputs look at."""
-        return min((n - 1) * self.stride + self.kernel, self.size)
+        """Of the image, what `n` outputs look at, and what is copied to be made small."""
+        at = [offset * self.stride + plane for plane, offset in self.taps()]
+        base, _ = self.base()
+        if not self.inside(base):
+            at.append(base[0])
+        return min((n - 1) * self.stride + max(at) - min(at) + 1, self.size)
 
 
 @dataclass(frozen=True, kw_only=True)

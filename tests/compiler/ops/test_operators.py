@@ -28,6 +28,7 @@ from covta.compiler.ops import (
     TransposedConv2d,
     compile_operator,
 )
+from covta.compiler.ops.pointwise import PointwiseKnobs
 from covta.compiler.verify import verify_program
 from covta.hw.params import load_config
 from covta.runtime.device import open_device
@@ -159,6 +160,14 @@ def test_a_3x3_maximum_of_stride_2_takes_6_operations_a_result():
     compiled = compile_operator(load_config("edge"), layer, knobs)
     trace = next(s.result for s in compiled.built.backend.stages if s.name == "trace")
     assert sum(op.cycles for op in trace.ops if isinstance(op, Alu)) <= 16 * 6
+
+
+def test_a_maximum_over_padding_takes_a_column_more():
+    layer = MaxPool2d(channels=1, height=4, width=10, kernel=2, stride=(1, 2), padding=(0, 1))
+    cfg = load_config("in4_out16")
+    knobs = PointwiseKnobs(groups=1, rows=3, columns=1)
+    assert layer.footprint(cfg, knobs).inp == 4 * 4 * 3 > cfg.inp_depth
+    assert not layer.legal(cfg, knobs)
 
 
 def test_what_cannot_exceed_is_not_clipped():
