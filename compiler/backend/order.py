@@ -297,6 +297,7 @@ class _Scheduler:
     def _by_array(self, node: Node, array: tuple[int, int], alu: tuple[int, int]) -> bool:
         """Whether the array is to do a reset: it has less left to do, or is sooner done with it
         where the next GEMM waits for that."""
+        assert isinstance(node.op, Gemm)
         if self.steps[node] != self.resets[node.op]:
             return False
         if self.left[GEMM] + self.cost[node] <= self.left[ALU]:
