@@ -24,6 +24,7 @@ from covta.compiler.ops.operator import Operator, Scheduled, require
 from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.space import Space
 from covta.compiler.ops.tiles import Box, even, grid, taper
+from covta.compiler.ops.traffic import Traffic, least_bytes
 from covta.compiler.schedule import create_schedule
 from covta.compiler.te import Tensor
 from covta.hw.params import Config
@@ -39,6 +40,12 @@ __all__ = [
     "requantize_cycles",
     "tile_sizes",
 ]
+
+STAGES = (0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+"""Choices of how many stages have room."""
+
+FEW_STAGES = 4
+"""Of which a scratchpad holds no more where knobs give no number, unless it holds everything."""
 
 MAX_PAD = 15
 """Rows or columns that one LOAD pads on a side."""
@@ -66,9 +73,10 @@ class WindowKnobs:
         Go through all channel tiles before the next rows; else the other way round.
     taper : bool
         Begin and end with small tiles.
-    stages : int
-        Stages of inputs, and of weights, that share their scratchpads; 2 is double buffering, 0 as
-        many as fit.
+    stages, weight_stages : int
+        Stages of inputs, and of weights, that have room in their scratchpads; 2 is double
+        buffering. As many as a tile has, and those of the next tile that needs the same find them
+        there. 0 is as many as fit, but few.
     """
 
     rows: int
@@ -82,6 +90,7 @@ class WindowKnobs:
     channels_first: bool = True
     taper: bool = True
     stages: int = 0
+    weight_stages: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -234,7 +243,7 @@ class WindowOperator(Operator):
         whole = self.window(cfg).part(knobs) == self.window(cfg).kernel
         return (
             need["inp"] * max(1, knobs.stages) <= cfg.inp_depth
-            and need["wgt"] * max(1, knobs.stages) <= cfg.wgt_depth
+            and need["wgt"] * max(1, knobs.weight_stages) <= cfg.wgt_depth
             and need["acc"] <= cfg.acc_depth // 2
             and (knobs.skip_padding or (whole and self.window(cfg).pads_in_frame()))
         )
@@ -256,7 +265,8 @@ class WindowOperator(Operator):
                 "skip_padding": (True, False) if max(w.padding) else (True,),
                 "channels_first": (True, False),
                 "taper": (True, False),
-                "stages": (0, 1, 2, 4),
+                "stages": STAGES,
+                "weight_stages": STAGES,
             },
             lambda knobs: self.legal(cfg, knobs),
         )
@@ -297,8 +307,7 @@ class WindowOperator(Operator):
                                 if twice and 2 * need["wgt"] <= cfg.wgt_depth:
                                     found = True
                                     yield knobs
-                                    if q < w.outputs and r * c < oh * ow:
-                                        yield replace(knobs, channels_first=False)
+                                    yield from self._keepers(cfg, w, knobs, need)
                 if found and c * max(rows) < 32:
                     break
             if found:
@@ -309,6 +318,24 @@ class WindowOperator(Operator):
                     knobs = replace(least, columns=c, kernel_rows=kr, kernel_columns=kc)
                     if self.legal(cfg, knobs):
                         yield knobs
+
+    def _keepers(
+        self, cfg: Config, w: Window, knobs: WindowKnobs, need: Mapping[str, int]
+    ) -> Iterator[WindowKnobs]:
+        """Other orders of the same tiles, which keep a tile's inputs or weights for the next."""
+        oh, ow = w.out_shape
+        cuts = zip(w.kernel, w.part(knobs), strict=True)
+        parts = w.inputs // knobs.reduce * math.prod(math.ceil(k / n) for k, n in cuts)
+        if knobs.channels < w.outputs:
+            stages = _keeping(cfg.inp_depth, need["inp"], parts) if parts >= FEW_STAGES else 0
+            if stages:
+                yield replace(knobs, stages=stages)
+            if knobs.rows * knobs.columns < oh * ow:
+                last = replace(knobs, channels_first=False)
+                yield last
+                stages = _keeping(cfg.wgt_depth, need["wgt"], parts) if parts >= FEW_STAGES else 0
+                if stages:
+                    yield replace(last, weight_stages=stages)
 
     def default(self, cfg: Config) -> WindowKnobs:
         """The setting with the least estimate among some."""
@@ -350,10 +377,13 @@ class WindowOperator(Operator):
         spatial = math.ceil(oh / knobs.rows) * math.ceil(ow / knobs.columns)
         across = math.ceil(w.outputs / knobs.channels)
         inp_tiles, wgt_tiles = 1.0, 1.0
-        if knobs.channels_first and 2 * parts * stage_inp <= cfg.inp_depth:
+        inp_room = _room(cfg.inp_depth, stage_inp, knobs.stages, parts * spatial)
+        between = 1 if knobs.channels_first else spatial  # tiles until inputs are used again
+        if parts * between <= inp_room:
             inp_tiles = 1 / across
-        kept = across if knobs.channels_first else 1  # channel tiles until weights are used again
-        if parts * stage_wgt * kept <= cfg.wgt_depth:
+        wgt_room = _room(cfg.wgt_depth, stage_wgt, knobs.weight_stages, parts * across)
+        between = across if knobs.channels_first else 1
+        if parts * between <= wgt_room:
             wgt_tiles = 1 / spatial
         if w.shared:
             wgt_tiles = 0.0
@@ -363,12 +393,25 @@ class WindowOperator(Operator):
         wgt = machine.read(stage_wgt * cfg.wgt_elem_bytes, 1)
         products = outputs * w.inputs * w.taps * (w.inside if knobs.skip_padding else 1)
         fetch = machine.fetch(12 + 4 * parts)
+        array = products + 4 * parts + 12
+        alu = outputs * requantize_cycles(cfg, self.requantize, self.within) + 16
+        read = parts * (inp * inp_tiles + wgt * wgt_tiles) + fetch
+        # what stays leaves little room to load ahead: a tile that needs new ones loads them all
+        busy = max(array, alu, (array + alu + outputs) / 2)
+        if knobs.channels_first and inp_tiles < 1 and inp_room < 2 * parts:
+            rest = parts * wgt * wgt_tiles + fetch
+            late = max(busy, rest + parts * inp) * inp_tiles + max(busy, rest) * (1 - inp_tiles)
+            read = max(read, late)
+        if not knobs.channels_first and wgt_tiles < 1 and wgt_room < 2 * parts:
+            rest = parts * inp * inp_tiles + fetch
+            late = max(busy, rest + parts * wgt) * wgt_tiles + max(busy, rest) * (1 - wgt_tiles)
+            read = max(read, late)
         cost = TileCost(
-            read=parts * (inp * inp_tiles + wgt * wgt_tiles) + fetch,
+            read=read,
             first=inp + wgt,
-            array=products + 4 * parts + 12,
+            array=array,
             reset=outputs,
-            alu=outputs * requantize_cycles(cfg, self.requantize, self.within) + 16,
+            alu=alu,
             write=machine.write(outputs * cfg.out_elem_bytes),
             slots=cfg.acc_depth // 2 // self.need(cfg, knobs)["acc"],
         )
@@ -385,15 +428,22 @@ class WindowOperator(Operator):
         array = w.products * math.prod(w.phases) * (w.inside if skip_padding else 1)
         alu = outputs * requantize_cycles(cfg, self.requantize, self.within)
         rows = w.out_shape[0] if w.subsampled else w.height
-        image = w.images * w.groups * w.inputs * rows * w.width * cfg.inp_elem_bytes
-        taps = 1 if w.shared else w.groups * w.taps * math.prod(w.phases)
-        weights = w.inputs * w.outputs * taps * cfg.wgt_elem_bytes
+        stride = (1, w.stride[1]) if w.subsampled else w.stride
+        moved = w.images * w.groups * least_bytes(
+            Traffic(
+                inputs=w.inputs, outputs=w.outputs, shape=(rows, w.width), out_shape=w.out_shape,
+                kernel=w.kernel, stride=stride, padding=w.padding, dilation=w.dilation,
+                phases=math.prod(w.phases), input_bytes=cfg.inp_elem_bytes,
+                weight_bytes=0 if w.shared else cfg.wgt_elem_bytes,
+                inp_depth=cfg.inp_depth, wgt_depth=cfg.wgt_depth, acc_depth=cfg.acc_depth,
+            )
+        )  # fmt: skip
         vectors = len(self.requantize.inputs(1)) * w.groups * w.outputs * cfg.acc_elem_bytes
         return {
             "array": array,
             "alu": alu,
             "both": (array + alu + outputs) / 2,
-            "read": (image + weights + vectors) / cfg.bus_bytes,
+            "read": (moved + vectors) / cfg.bus_bytes,
             "write": outputs * cfg.out_elem_bytes / cfg.bus_bytes,
         }
 
@@ -517,11 +567,11 @@ class WindowOperator(Operator):
             near = padded
             s[near].set_scope("inp")
         far = s.cache_read(w, "wgt", [sums])
-        for tensor in (near, far):
+        for tensor, stages in ((near, knobs.stages), (far, knobs.weight_stages)):
             s[tensor].compute_at(s[sums], stage_x)
             s[tensor].pragma(s[tensor].axes[3], "dma_copy")
-            if knobs.stages:
-                s[tensor].double_buffer(knobs.stages)
+            if stages:
+                s[tensor].double_buffer(stages)
         return Scheduled(schedule=s, args=(x, w, *vectors.values(), y))
 
     # ---- data ------------------------------------------------------------------------------
@@ -580,6 +630,22 @@ class WindowOperator(Operator):
         """``(N, O, OH, OW)`` int8."""
         tiled = result.reshape(result.shape[0], -1, *result.shape[3:])
         return untile_activation(tiled, self.images_total, self.out_channels_total)
+
+
+def _room(depth: int, stage: int, stages: int, whole: int) -> int:
+    """Stages that a scratchpad holds, of `whole` different ones."""
+    if stages:
+        return stages
+    fit = depth // stage
+    if fit >= whole:
+        return whole
+    return next(n for n in (FEW_STAGES, 2, 1, 0) if n <= fit)
+
+
+def _keeping(depth: int, stage: int, parts: int) -> int:
+    """Stages to give room so that those of a tile stay, and the next's can be loaded; 0 if none."""
+    enough = [n for n in STAGES if n > parts and n * stage <= depth]
+    return min(enough, default=parts if parts in STAGES and parts * stage <= depth else 0)
 
 
 def reduction(z: Window, cfg: Config) -> list[te.IterVar]:
