@@ -151,7 +151,9 @@ class TransposedConv2d(WindowOperator):
         s, p = self.stride[d], self.padding[d]
         return p // s + 2 - window, p % s - s + s * (window - 1)
 
-    def sums(self, cfg: Config, z: Window, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def sums(
+        self, cfg: Config, z: Window, x: Tensor, w: Tensor, *, gaps: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One windowed sum per phase, where it has a tap."""
         (iy, ky), (ix, kx) = (self._origin(z.kernel[d], d) for d in range(2))
         (sy, sx), (kh, kw) = self.stride, self.kernel

@@ -73,6 +73,9 @@ class WindowKnobs:
         Go through all channel tiles before the next rows; else the other way round.
     taper : bool
         Begin and end with small tiles.
+    gaps : bool
+        Load also the columns that a stride steps over; else, where one column of taps meets no
+        padding, an element at a time: less to read, in more bursts.
     stages, weight_stages : int
         Stages of inputs, and of weights, that have room in their scratchpads; 2 is double
         buffering. As many as a tile has, and those of the next tile that needs the same find them
@@ -89,6 +92,7 @@ class WindowKnobs:
     skip_padding: bool = True
     channels_first: bool = True
     taper: bool = True
+    gaps: bool = True
     stages: int = 0
     weight_stages: int = 0
 
@@ -149,6 +153,11 @@ class Window:
         return self.kernel[0] == 1 and self.padding[0] == 0 and self.stride[0] > 1
 
     @property
+    def sparse(self) -> bool:
+        """True if only every so many columns are ever needed."""
+        return self.kernel[1] == 1 and self.padding[1] == 0 and self.stride[1] > 1
+
+    @property
     def inside(self) -> float:
         """Share of products that are not with padding."""
         share = 1.0
@@ -190,7 +199,8 @@ class Window:
         tile = (knobs.rows, knobs.columns)
         part = self.part(knobs)
         for d in range(2):
-            stride = 1 if d == 0 and self.subsampled else self.stride[d]
+            dense = self.subsampled if d == 0 else self.sparse and not knobs.gaps
+            stride = 1 if dense else self.stride[d]
             need = (tile[d] - 1) * stride + (part[d] - 1) * self.dilation[d] + 1
             extents.append(min(need, sizes[d]) if knobs.skip_padding else need)
         return extents[0], extents[1]
@@ -245,6 +255,7 @@ class WindowOperator(Operator):
             need["inp"] * max(1, knobs.stages) <= cfg.inp_depth
             and need["wgt"] * max(1, knobs.weight_stages) <= cfg.wgt_depth
             and need["acc"] <= cfg.acc_depth // 2
+            and (knobs.gaps or self.window(cfg).sparse)
             and (knobs.skip_padding or (whole and self.window(cfg).pads_in_frame()))
         )
 
@@ -265,6 +276,7 @@ class WindowOperator(Operator):
                 "skip_padding": (True, False) if max(w.padding) else (True,),
                 "channels_first": (True, False),
                 "taper": (True, False),
+                "gaps": (True, False) if w.sparse else (True,),
                 "stages": STAGES,
                 "weight_stages": STAGES,
             },
@@ -307,6 +319,12 @@ class WindowOperator(Operator):
                                 if twice and 2 * need["wgt"] <= cfg.wgt_depth:
                                     found = True
                                     yield knobs
+                                    if w.sparse:
+                                        close = replace(knobs, gaps=False)
+                                        yield close
+                                        yield from self._keepers(
+                                            cfg, w, close, self.need(cfg, close)
+                                        )
                                     yield from self._keepers(cfg, w, knobs, need)
                 if found and c * max(rows) < 32:
                     break
@@ -389,10 +407,12 @@ class WindowOperator(Operator):
             wgt_tiles = 0.0
         elif spatial == 1:
             wgt_tiles = 1.0
-        inp = machine.read(stage_inp * cfg.inp_elem_bytes, knobs.groups * knobs.reduce * rows)
+        bursts = knobs.groups * knobs.reduce * rows * (1 if knobs.gaps else columns)
+        inp = machine.read(stage_inp * cfg.inp_elem_bytes, bursts)
         wgt = machine.read(stage_wgt * cfg.wgt_elem_bytes, 1)
         products = outputs * w.inputs * w.taps * (w.inside if knobs.skip_padding else 1)
-        fetch = machine.fetch(12 + 4 * parts)
+        loads = 1 if knobs.gaps else knobs.reduce * rows
+        fetch = machine.fetch(12 + (3 + loads) * parts)
         array = products + 4 * parts + 12
         alu = outputs * requantize_cycles(cfg, self.requantize, self.within) + 16
         read = parts * (inp * inp_tiles + wgt * wgt_tiles) + fetch
@@ -428,10 +448,13 @@ class WindowOperator(Operator):
         array = w.products * math.prod(w.phases) * (w.inside if skip_padding else 1)
         alu = outputs * requantize_cycles(cfg, self.requantize, self.within)
         rows = w.out_shape[0] if w.subsampled else w.height
+        columns = w.width
         stride = (1, w.stride[1]) if w.subsampled else w.stride
+        if w.sparse and cfg.inp_elem_bytes % cfg.bus_bytes == 0:
+            columns, stride = w.out_shape[1], (stride[0], 1)
         moved = w.images * w.groups * least_bytes(
             Traffic(
-                inputs=w.inputs, outputs=w.outputs, shape=(rows, w.width), out_shape=w.out_shape,
+                inputs=w.inputs, outputs=w.outputs, shape=(rows, columns), out_shape=w.out_shape,
                 kernel=w.kernel, stride=stride, padding=w.padding, dilation=w.dilation,
                 phases=math.prod(w.phases), input_bytes=cfg.inp_elem_bytes,
                 weight_bytes=0 if w.shared else cfg.wgt_elem_bytes,
@@ -464,17 +487,21 @@ class WindowOperator(Operator):
             boxes += taper(last, axes, lambda b: math.prod(r[1] for r in b) <= max(64, b[4][1]))
         return boxes
 
-    def sums(self, cfg: Config, z: Window, x: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def sums(
+        self, cfg: Config, z: Window, x: Tensor, w: Tensor, *, gaps: bool = True
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """What is summed; the part of `x` that is needed at all; that with its padding."""
         (sy, sx), (py, px), (dy, dx) = z.stride, z.padding, z.dilation
-        source, step = x, sy
-        if z.subsampled:
+        source = x
+        by, bx = sy if z.subsampled else 1, 1 if gaps else sx
+        if (by, bx) != (1, 1):
+            shape = [n if b == 1 else o for n, o, b in zip(x.shape[3:5], z.out_shape, (by, bx))]
             source = te.compute(
-                (*x.shape[:3], z.out_shape[0], *x.shape[4:]),
-                lambda n, g, c, y, x_, r, i: x[n, g, c, y * sy, x_, r, i],
+                (*x.shape[:3], *shape, *x.shape[5:]),
+                lambda n, g, c, y, x_, r, i: x[n, g, c, y * by, x_ * bx, r, i],
                 name="x.rows",
             )
-            step = 1
+            sy, sx = sy // by, sx // bx
         padded = source
         if py or px:
             padded = te.pad(source, (0, 0, 0, py, px, 0, 0), name="x.pad")
@@ -484,7 +511,7 @@ class WindowOperator(Operator):
         def product(n, g, c, y, x_, r, o):
             at = (zero, c, rc, zero, zero) if z.shared else (g, c, rc, ry, rx)
             return te.sum(
-                padded[n, g, rc, y * step + ry * dy, x_ * sx + rx * dx, r, ri].astype("int32")
+                padded[n, g, rc, y * sy + ry * dy, x_ * sx + rx * dx, r, ri].astype("int32")
                 * w[(*at, o, ri)].astype("int32"),
                 axis=[rc, ry, rx, ri],
             )
@@ -511,7 +538,7 @@ class WindowOperator(Operator):
             name: te.placeholder((z.groups, z.outputs, b, bo), "int32", name=name)
             for name in self.requantize.inputs(1)
         }
-        sums, source, padded = self.sums(cfg, z, x, w)
+        sums, source, padded = self.sums(cfg, z, x, w, gaps=knobs.gaps)
 
         def epilogue(*i: te.Expr) -> te.Expr:
             at = (i[1], i[2], *i[-2:])
