@@ -102,8 +102,12 @@ class Conv2d(GroupedOperator):
 
         def knobs(rows: int, columns: int, channels: int, reduce: int, stages: int) -> WindowKnobs:
             return WindowKnobs(
-                rows=rows, columns=columns, channels=channels, reduce=reduce,
-                stages=stages, weight_stages=stages,
+                rows=rows,
+                columns=columns,
+                channels=channels,
+                reduce=reduce,
+                stages=stages,
+                weight_stages=stages,
             )
 
         columns = even(ow, bank - vectors)

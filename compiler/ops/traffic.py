@@ -8,6 +8,7 @@ kept at each step; the least over all sizes and both orders bounds every program
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
@@ -59,7 +60,7 @@ class Traffic:
         for count in counts:
             edges = [k * out // count for k in range(count + 1)]
             need = 0
-            for begin, end in zip(edges, edges[1:], strict=False):
+            for begin, end in itertools.pairwise(edges):
                 first, last = begin * stride - pad, (end - 1) * stride - pad + window
                 need += max(0, min(n, last) - max(0, first))
             sizes.append(out / count)
@@ -68,12 +69,7 @@ class Traffic:
 
 
 def least_bytes(t: Traffic) -> int:
-    """Bytes of inputs and weights of one image and super-block.
-
-    Parameters
-    ----------
-    t : Traffic
-    """
+    """Bytes of inputs and weights of one image and super-block."""
     rows, row_tiles, row_need = t.extents(0)
     columns, column_tiles, column_need = t.extents(1)
     across = np.array(sorted({math.ceil(t.outputs / q) for q in range(1, t.outputs + 1)}))

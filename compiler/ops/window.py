@@ -495,7 +495,10 @@ class WindowOperator(Operator):
         source = x
         by, bx = sy if z.subsampled else 1, 1 if gaps else sx
         if (by, bx) != (1, 1):
-            shape = [n if b == 1 else o for n, o, b in zip(x.shape[3:5], z.out_shape, (by, bx))]
+            shape = (
+                z.out_shape[0] if by > 1 else x.shape[3],
+                z.out_shape[1] if bx > 1 else x.shape[4],
+            )
             source = te.compute(
                 (*x.shape[:3], *shape, *x.shape[5:]),
                 lambda n, g, c, y, x_, r, i: x[n, g, c, y * by, x_ * bx, r, i],
