@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from covta.hw.params import Config
 
-__all__ = ["LATENCY_CYCLES", "Machine", "TileCost", "estimate"]
+__all__ = ["LATENCY_CYCLES", "Machine", "TileCost", "estimate", "in_turns"]
 
 LATENCY_CYCLES = 32
 """Of the memory that settings are picked for."""
@@ -91,3 +91,17 @@ def estimate(machine: Machine, cost: TileCost, tiles: int, elements: int) -> flo
     start = 2 * LATENCY_CYCLES + cost.first
     end = (cost.alu + cost.write) * share + LATENCY_CYCLES + 2 * INSTRUCTION_CYCLES
     return start + tiles * steady + end
+
+
+def in_turns(machine: Machine, cost: TileCost, tiles: int, *, ahead: float) -> float:
+    """From start to finish of tiles that take all of acc: one has to be written before the next.
+
+    Parameters
+    ----------
+    tiles : int
+    ahead : float
+        Cycles of loads that there is room for while the array waits.
+    """
+    tail = cost.alu + cost.reset + cost.write + 2 * LATENCY_CYCLES + 2 * INSTRUCTION_CYCLES
+    steady = max(cost.array, cost.read - min(tail, ahead)) + tail
+    return 2 * LATENCY_CYCLES + cost.first + tiles * steady

@@ -19,7 +19,7 @@ import numpy as np
 
 from covta.compiler import te
 from covta.compiler.intrin import MachineIntrinsics
-from covta.compiler.ops.model import Machine, TileCost, estimate
+from covta.compiler.ops.model import Machine, TileCost, estimate, in_turns
 from covta.compiler.ops.operator import Operator, Scheduled, require
 from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.space import Space
@@ -80,6 +80,9 @@ class WindowKnobs:
         Stages of inputs, and of weights, that have room in their scratchpads; 2 is double
         buffering. As many as a tile has, and those of the next tile that needs the same find them
         there. 0 is as many as fit, but few.
+    banks : int
+        Of acc, that tiles take in turns: 2, so that the ALU works on one while the array works on
+        the next; with 1 a tile may take all of acc: less is read, nothing overlaps but loads.
     """
 
     rows: int
@@ -95,6 +98,7 @@ class WindowKnobs:
     gaps: bool = True
     stages: int = 0
     weight_stages: int = 0
+    banks: int = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +258,7 @@ class WindowOperator(Operator):
         return (
             need["inp"] * max(1, knobs.stages) <= cfg.inp_depth
             and need["wgt"] * max(1, knobs.weight_stages) <= cfg.wgt_depth
-            and need["acc"] <= cfg.acc_depth // 2
+            and need["acc"] <= cfg.acc_depth // knobs.banks
             and (knobs.gaps or self.window(cfg).sparse)
             and (knobs.skip_padding or (whole and self.window(cfg).pads_in_frame()))
         )
@@ -279,6 +283,7 @@ class WindowOperator(Operator):
                 "gaps": (True, False) if w.sparse else (True,),
                 "stages": STAGES,
                 "weight_stages": STAGES,
+                "banks": (2, 1),
             },
             lambda knobs: self.legal(cfg, knobs),
         )
@@ -314,7 +319,9 @@ class WindowOperator(Operator):
                                 )  # fmt: skip
                                 need = self.need(cfg, knobs)
                                 if not self.legal(cfg, knobs):
-                                    continue
+                                    knobs = replace(knobs, banks=1)
+                                    if not self.legal(cfg, knobs):
+                                        continue
                                 twice = 2 * need["inp"] <= cfg.inp_depth
                                 if twice and 2 * need["wgt"] <= cfg.wgt_depth:
                                     found = True
@@ -435,6 +442,9 @@ class WindowOperator(Operator):
             write=machine.write(outputs * cfg.out_elem_bytes),
             slots=cfg.acc_depth // 2 // self.need(cfg, knobs)["acc"],
         )
+        if knobs.banks == 1:
+            ahead = (min(inp_room, wgt_room) - 1) * (inp + wgt)
+            return 1.05 * in_turns(machine, cost, tiles, ahead=ahead)
         return estimate(machine, cost, tiles, outputs)
 
     def bounds(self, cfg: Config, *, skip_padding: bool = True) -> dict[str, float]:
@@ -527,8 +537,8 @@ class WindowOperator(Operator):
         require(
             self.legal(cfg, knobs),
             f"{self.name}: {knobs} needs {self.need(cfg, knobs)} elements,"
-            f" {cfg.name} has inp {cfg.inp_depth}, wgt {cfg.wgt_depth}, half of acc"
-            f" {cfg.acc_depth // 2}",
+            f" {cfg.name} has inp {cfg.inp_depth}, wgt {cfg.wgt_depth}, of acc"
+            f" {cfg.acc_depth // knobs.banks}",
         )
         z = self.window(cfg)
         machine = MachineIntrinsics(cfg)
@@ -564,7 +574,7 @@ class WindowOperator(Operator):
         for tensor in (sums, result):
             s[tensor].set_scope("acc")
             s[tensor].compute_at(s[y], tile)
-        s[sums].double_buffer(4)
+        s[sums].double_buffer(4 if knobs.banks == 2 else 1)
         s[result].pragma(s[result].axes[0], "alu")
         for vector in vectors.values():
             cached = s.cache_read(vector, "acc", [result])

@@ -1,0 +1,54 @@
+"""Knobs picked by running them; tiles that take all of acc."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from covta.compiler.ops import Conv2d, MaxPool2d, OperatorError, compile_operator
+from covta.compiler.ops.tune import tune
+from covta.hw.params import load_config
+from covta.runtime.device import open_device
+from covta.sim.dram import DramModel
+
+LAYER = Conv2d(in_channels=32, out_channels=32, height=8, width=8, padding=1)
+
+
+def cycles(cfg, operator, knobs):
+    arrays = operator.random_inputs(1)
+    compiled = compile_operator(cfg, operator, knobs, arrays=arrays)
+    run = open_device("cycle").run(compiled.program, DramModel(latency_cycles=32))
+    assert (compiled.result(run) == operator.reference(arrays)).all()
+    return run.cycles
+
+
+def test_what_was_tuned_is_no_slower_than_the_default_and_takes_what_was_measured():
+    cfg = load_config("block16")
+    knobs, measured = tune(cfg, LAYER, tries=4)
+    assert cycles(cfg, LAYER, knobs) == measured
+    assert measured <= cycles(cfg, LAYER, LAYER.default(cfg))
+
+
+def test_one_try_is_the_default():
+    cfg = load_config("block16")
+    assert tune(cfg, LAYER, tries=1)[0] == LAYER.default(cfg)
+
+
+def test_an_operator_without_estimates_keeps_its_default():
+    cfg, operator = load_config("block16"), MaxPool2d(channels=16, height=6, width=6)
+    assert tune(cfg, operator, tries=3)[0] == operator.default(cfg)
+
+
+def test_no_try_is_refused():
+    with pytest.raises(OperatorError, match="tries must be at least 1, got 0"):
+        tune(load_config("block16"), LAYER, tries=0)
+
+
+def test_a_tile_may_take_all_of_acc_in_turns():
+    cfg = load_config("block16")
+    operator = Conv2d(in_channels=16, out_channels=32, height=7, width=9, kernel=1)
+    knobs = replace(operator.default(cfg), rows=7, columns=9, channels=1, banks=1)
+    assert operator.need(cfg, knobs)["acc"] == cfg.acc_depth
+    assert not operator.legal(cfg, replace(knobs, banks=2))
+    assert cycles(cfg, operator, knobs) > 0
