@@ -78,6 +78,12 @@ class _Axis:
         at = [a for p, a in self.taps() if p == plane]
         return min(n + max(at) - min(at), self.length(plane)) if at else 0
 
+    def operations(self) -> int:
+        """Cycles of the ALU for all outputs, for each element across."""
+        base, _ = self.base()
+        taps = [t for t in self.taps() if not (self.inside(base) and t == base)]
+        return sum(2 * (min(self.out, self.length(p) - a) - max(0, -a)) for p, a in taps)
+
     def extent(self, n: int) -> int:
         """Of the image, what `n` outputs look at, and what is copied to be made small."""
         at = [offset * self.stride + plane for plane, offset in self.taps()]
@@ -178,6 +184,18 @@ class MaxPool2d(PointwiseOperator):
             resets=blocks * copies,
             alu=2 * blocks * ups,
         )
+
+    def bounds(self, cfg: Config, *, skip_padding: bool = True) -> dict[str, float]:
+        """As of other operators; no maximum with padding counts."""
+        bounds = super().bounds(cfg, skip_padding=skip_padding)
+        z = self.window(cfg)
+        v, h = self._axes()
+        oh, ow = self.out_shape
+        columns = sum(h.span(ow, p) for p in {p for p, _ in h.taps()})
+        alu = v.operations() * columns + h.operations() * oh
+        alu *= z.images * z.groups * z.outputs
+        resets = 2 * bounds["both"] - bounds["array"] - bounds["alu"]
+        return bounds | {"alu": alu, "both": (bounds["array"] + alu + resets) / 2}
 
     # ---- computation -----------------------------------------------------------------------
     def schedule(self, cfg: Config, knobs: PointwiseKnobs) -> Scheduled:

@@ -54,15 +54,15 @@ class Traffic:
         """Tile sizes; how many tiles there are; rows or columns that all of them need together."""
         n, out = self.shape[axis], self.out_shape[axis]
         stride, pad = self.stride[axis], self.padding[axis]
-        window = (self.kernel[axis] - 1) * self.dilation[axis] + 1
+        taps = np.arange(self.kernel[axis]) * self.dilation[axis] - pad
         counts = sorted({math.ceil(out / size) for size in range(1, out + 1)})
         sizes, total = [], []
         for count in counts:
             edges = [k * out // count for k in range(count + 1)]
             need = 0
             for begin, end in itertools.pairwise(edges):
-                first, last = begin * stride - pad, (end - 1) * stride - pad + window
-                need += max(0, min(n, last) - max(0, first))
+                met = np.unique(np.arange(begin, end)[:, None] * stride + taps)
+                need += int(((met >= 0) & (met < n)).sum())
             sizes.append(out / count)
             total.append(need)
         return np.array(sizes), np.array(counts), np.array(total)

@@ -33,7 +33,7 @@ class _Phases(Window):
     ----------
     places : (int, int)
     share : float
-        Of the window, that a phase has on average.
+        Of the windows' products, those that neither padding nor a phase without the tap spares.
     """
 
     places: tuple[int, int]
@@ -124,7 +124,17 @@ class TransposedConv2d(WindowOperator):
             for k, s, p in zip(self.kernel, self.stride, self.padding, strict=True)
         )
         places = tuple(-(-o // s) for o, s in zip(self.out_shape, self.stride, strict=True))
-        share = math.prod(self.kernel) / math.prod(kernel) / math.prod(self.stride)
+        share = 1.0
+        for d in range(2):
+            n, k, s, p = (
+                (self.height, self.width)[d],
+                self.kernel[d],
+                self.stride[d],
+                self.padding[d],
+            )
+            to = np.arange(n)[:, None] * s + np.arange(k) - p
+            done = ((to >= 0) & (to < self.out_shape[d])).sum()
+            share *= float(done) / (places[d] * s * kernel[d])
         return _Phases(
             images=math.ceil(self.batch / cfg.batch), groups=1,
             inputs=math.ceil(self.in_channels / cfg.block_in),

@@ -117,6 +117,23 @@ def test_an_operator_is_what_numpy_says(case):
     assert [f for f in report.findings if f.severity == "error" or f.rule == "truncation"] == []
 
 
+@pytest.mark.parametrize("config", ["edge", "in8_out4"])
+@pytest.mark.parametrize("case", CASES)
+def test_no_bound_is_above_what_is_done(case, config):
+    operator, cfg = CASES[case], load_config(config)
+    compiled = compile_operator(cfg, operator)
+    result = open_device("cycle").run(compiled.program)
+    done = {
+        "array": result.counters["compute.gemm.busy_cycles"],
+        "alu": result.counters["compute.alu.busy_cycles"],
+        "write": result.counters["store.write_beats"],
+        "read": result.counters["load.read_beats"] + result.counters["compute.load.read_beats"],
+    }
+    bounds = operator.bounds(cfg)
+    assert {name for name, cycles in done.items() if cycles < bounds[name] - 1e-6} == set()
+    assert result.cycles >= max(bounds.values())
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_the_expected_output_is_that_of_a_run_in_every_lane(case):
     operator, cfg = CASES[case], load_config("batch2")
