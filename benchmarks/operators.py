@@ -1,10 +1,12 @@
 """How near the compiler's operators come to what bounds them.
 
     python benchmarks/operators.py [--on cycle|rtl] [--config edge ...] [--set resnet ...]
-        [--latency 32 ...] [--json FILE]
+        [--latency 32 ...] [--tune TRIES] [--json FILE]
 
 `--config random:7` is a machine drawn with seed 7. For every layer: cycles, how long each unit was
-busy, the bound of each part of the machine and the share of the tightest one that was reached.
+busy, the array's share, the bound of each part of the machine and the share of the tightest one
+that was reached; what has to be read is the least for scratchpads of that size. With `--tune`, the
+quickest of so many settings on the cycle simulator is taken, else the default.
 ResNet-18's convolutions run twice: with padding skipped, and *dense*, where each multiplication
 by padding is done, as the ideal counts it. Results are compared with NumPy's."""
 
@@ -42,6 +44,7 @@ from covta.compiler.ops import (
     compile_operator,
 )
 from covta.compiler.ops.tiles import even
+from covta.compiler.ops.tune import tune
 from covta.hw.params import Config, ConfigError, load_config
 from covta.runtime.device import open_device
 from covta.sim.dram import DramModel
@@ -169,6 +172,16 @@ def machine(name: str) -> Config:
             continue
 
 
+def describe(cfg: Config) -> str:
+    """A machine's main parameters, on one line."""
+    return (
+        f"{cfg.name}: batch {cfg.batch}, block {cfg.block_in}x{cfg.block_out}, elements of inp"
+        f" {cfg.inp_depth}, wgt {cfg.wgt_depth}, acc {cfg.acc_depth}, bus {cfg.bus_bytes} bytes,"
+        f" {cfg.bus.max_outstanding} bursts in flight, {cfg.alu_mul_lanes} multipliers of the ALU,"
+        f" extensions {', '.join(cfg.extensions) or 'none'}"
+    )
+
+
 def dense_knobs(cfg: Config, operator: Conv2d) -> Any:
     """The default, but with padding stored and multiplied; None where a LOAD cannot pad so."""
     knobs = dataclasses.replace(operator.default(cfg), skip_padding=False)
@@ -181,11 +194,16 @@ def dense_knobs(cfg: Config, operator: Conv2d) -> Any:
 
 def measure(
     cfg: Config, device: str, which: str, name: str, operator: Any, times: int,
-    latency_cycles: int, *, dense: bool = False,
+    latency_cycles: int, *, dense: bool = False, tries: int = 1,
 ) -> dict[str, Any] | None:  # fmt: skip
     """Compile and run one layer."""
     begin = time.perf_counter()
-    knobs = dense_knobs(cfg, operator) if dense else operator.default(cfg)
+    if dense:
+        knobs = dense_knobs(cfg, operator)
+    elif tries > 1:
+        knobs, _ = tune(cfg, operator, tries=tries, latency_cycles=latency_cycles)
+    else:
+        knobs = operator.default(cfg)
     picked = time.perf_counter()
     if knobs is None:
         return None
@@ -207,6 +225,7 @@ def measure(
         "read_beats": sum(n for k, n in c.items() if k.endswith("read_beats")),
         "load_cycles": c["load.busy_cycles"], "store_cycles": c["store.busy_cycles"],
         "bounds": bounds, "bound": tightest,
+        "array_percent": round(100 * bounds["array"] / run.cycles, 2) if "array" in bounds else None,
         "percent": round(100 * bounds[tightest] / run.cycles, 2),
         "right": right, "knobs": str(knobs), "instructions": len(program.program.insn),
         "default_seconds": round(picked - begin, 3), "compile_seconds": round(compiled - picked, 2),
@@ -216,17 +235,18 @@ def measure(
 def show(console: Console, rows: list[dict[str, Any]], title: str) -> None:
     """One table."""
     table = Table(
-        "layer", "cycles", "array", "ALU", "load", "store", "bounded by", "bound", "%", "",
+        "layer", "cycles", "array %", "array", "ALU", "load", "store", "bounded by", "bound", "%", "",
         title=title,
     )  # fmt: skip
     for r in rows:
         numbers = [r[f"{k}_cycles"] for k in ("array", "alu", "load", "store")]
         table.add_row(
             r["layer"] + (" dense" if r["padding"] == "dense" else ""), f"{r['cycles']:,}",
+            "" if r["array_percent"] is None else f"{r['array_percent']:.1f}",
             *(f"{n:,}" for n in numbers), r["bound"], f"{r['bounds'][r['bound']]:,}",
             f"{r['percent']:.1f}", "" if r["right"] else "WRONG",
         )  # fmt: skip
-    for column in table.columns[1:9]:
+    for column in table.columns[1:10]:
         column.justify = "right"
     console.print(table)
 
@@ -239,12 +259,14 @@ def main() -> int:
     parser.add_argument("--set", action="append", choices=SETS, help="may repeat; default all")
     parser.add_argument("--latency", type=int, action="append", help="may repeat; default 32")
     parser.add_argument("--no-dense", action="store_true", help="ResNet with padding skipped only")
+    parser.add_argument("--tune", type=int, default=1, help="settings to try of each layer")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
     console = Console(width=130)
     everything = []
     for config in options.config or ["edge"]:
         cfg = machine(config)
+        console.print(describe(cfg))
         for latency in options.latency or [32]:
             for which in options.set or SETS:
                 rows = []
@@ -252,7 +274,15 @@ def main() -> int:
                     padded = which == "resnet" and name != "C1" and not options.no_dense
                     for dense in (False, True) if padded else (False,):
                         row = measure(
-                            cfg, options.on, which, name, operator, times, latency, dense=dense
+                            cfg,
+                            options.on,
+                            which,
+                            name,
+                            operator,
+                            times,
+                            latency,
+                            dense=dense,
+                            tries=options.tune,
                         )
                         if row is not None:
                             rows.append(row)

@@ -89,6 +89,8 @@ class TransposedConv2d(WindowOperator):
             f"{self.name}: padding {self.padding} leaves nothing of the output: {self.out_shape}",
         )
 
+    whole_windows = False
+
     @property
     def name(self) -> str:
         """``transposed_conv2d``."""

@@ -83,6 +83,9 @@ class WindowKnobs:
     banks : int
         Of acc, that tiles take in turns: 2, so that the ALU works on one while the array works on
         the next; with 1 a tile may take all of acc: less is read, nothing overlaps but loads.
+    threads : int
+        Virtual threads: 2 sum two tiles stage by stage in turns, each with a share of the
+        scratchpads; what both load is there once. Only tiles that are all alike can be paired.
     """
 
     rows: int
@@ -99,6 +102,7 @@ class WindowKnobs:
     stages: int = 0
     weight_stages: int = 0
     banks: int = 2
+    threads: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,6 +222,9 @@ class WindowOperator(Operator):
 
     requantize: Requantize
 
+    whole_windows: ClassVar[bool] = True
+    """Whether every tile of the same size takes as many inputs, where nothing is padded."""
+
     @property
     def within(self) -> tuple[int, int] | None:
         """Least and greatest sum, where that is less than what int32 holds."""
@@ -256,11 +263,30 @@ class WindowOperator(Operator):
         need = self.need(cfg, knobs)
         whole = self.window(cfg).part(knobs) == self.window(cfg).kernel
         return (
-            need["inp"] * max(1, knobs.stages) <= cfg.inp_depth
-            and need["wgt"] * max(1, knobs.weight_stages) <= cfg.wgt_depth
-            and need["acc"] <= cfg.acc_depth // knobs.banks
+            knobs.threads * need["inp"] * max(1, knobs.stages) <= cfg.inp_depth
+            and knobs.threads * need["wgt"] * max(1, knobs.weight_stages) <= cfg.wgt_depth
+            and knobs.threads * need["acc"] <= cfg.acc_depth // knobs.banks
+            and (knobs.threads == 1 or self._alike(cfg, knobs))
             and (knobs.gaps or self.window(cfg).sparse)
             and (knobs.skip_padding or (whole and self.window(cfg).pads_in_frame()))
+        )
+
+    def _alike(self, cfg: Config, knobs: WindowKnobs) -> bool:
+        """True if all tiles are of one size, their inputs too, and their number is even."""
+        w = self.window(cfg)
+        cuts = zip(
+            (w.groups, w.outputs, *w.out_shape),
+            (knobs.groups, knobs.channels, knobs.rows, knobs.columns),
+            strict=True,
+        )
+        tiles = [divmod(n, size) for n, size in cuts]
+        clipped = knobs.skip_padding and max(w.padding) > 0
+        return (
+            not knobs.taper
+            and not clipped
+            and self.whole_windows
+            and all(rest == 0 for _, rest in tiles)
+            and w.images * math.prod(n for n, _ in tiles) % knobs.threads == 0
         )
 
     def space(self, cfg: Config) -> Space:
@@ -284,6 +310,7 @@ class WindowOperator(Operator):
                 "stages": STAGES,
                 "weight_stages": STAGES,
                 "banks": (2, 1),
+                "threads": (1, 2),
             },
             lambda knobs: self.legal(cfg, knobs),
         )
@@ -571,6 +598,9 @@ class WindowOperator(Operator):
             boxes = [(*b[:4], whole[0], b[4], whole[1]) for b in boxes]
         tile, *inner = s[y].partition(s[y].axes[:-2], boxes)
         s[y].pragma(inner[0], "dma_copy")
+        if knobs.threads > 1:
+            _, tile = s[y].split(tile, knobs.threads)
+            s[y].bind(tile, "vthread")
         for tensor in (sums, result):
             s[tensor].set_scope("acc")
             s[tensor].compute_at(s[y], tile)

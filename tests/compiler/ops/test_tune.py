@@ -1,4 +1,4 @@
-"""Knobs picked by running them; tiles that take all of acc."""
+"""Knobs picked by running them; tiles that take all of acc; virtual threads."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from covta.compiler.backend.ops import Gemm
 from covta.compiler.ops import Conv2d, MaxPool2d, OperatorError, compile_operator
 from covta.compiler.ops.tune import tune
 from covta.hw.params import load_config
@@ -52,3 +53,35 @@ def test_a_tile_may_take_all_of_acc_in_turns():
     assert operator.need(cfg, knobs)["acc"] == cfg.acc_depth
     assert not operator.legal(cfg, replace(knobs, banks=2))
     assert cycles(cfg, operator, knobs) > 0
+
+
+def test_virtual_threads_sum_two_tiles_in_turns():
+    cfg = load_config("block16")
+    operator = Conv2d(in_channels=32, out_channels=32, height=8, width=8, kernel=1)
+    one = replace(
+        operator.default(cfg), rows=4, columns=2, channels=1, reduce=1, taper=False, stages=1,
+        weight_stages=2,
+    )  # fmt: skip
+    two = replace(one, threads=2)
+    compiled = compile_operator(cfg, operator, two)
+    trace = next(s.result for s in compiled.built.backend.stages if s.name == "trace")
+    tiles = [op.dst for op in trace.ops if isinstance(op, Gemm) and not op.reset]
+    assert tiles[0] is not tiles[1]
+    assert tiles[0] is tiles[2]
+    assert cycles(cfg, operator, two) > 0
+
+
+@pytest.mark.parametrize("change", [{"taper": True}, {"rows": 3}, {"columns": 8}])
+def test_threads_take_tiles_that_are_all_alike(change):
+    cfg = load_config("block16")
+    operator = Conv2d(in_channels=16, out_channels=16, height=8, width=8, kernel=1)
+    good = replace(operator.default(cfg), rows=4, columns=2, taper=False, channels=1, threads=2)
+    assert operator.legal(cfg, good)
+    assert not operator.legal(cfg, replace(good, **change))
+
+
+def test_tiles_that_padding_clips_are_not_paired():
+    cfg = load_config("block16")
+    knobs = replace(LAYER.default(cfg), rows=2, columns=2, channels=1, reduce=1, taper=False)
+    assert LAYER.legal(cfg, knobs)
+    assert not LAYER.legal(cfg, replace(knobs, threads=2))
