@@ -225,7 +225,9 @@ def measure(
         "read_beats": sum(n for k, n in c.items() if k.endswith("read_beats")),
         "load_cycles": c["load.busy_cycles"], "store_cycles": c["store.busy_cycles"],
         "bounds": bounds, "bound": tightest,
-        "array_percent": round(100 * bounds["array"] / run.cycles, 2) if "array" in bounds else None,
+        "array_percent": round(100 * bounds["array"] / run.cycles, 2)
+        if "array" in bounds
+        else None,
         "percent": round(100 * bounds[tightest] / run.cycles, 2),
         "right": right, "knobs": str(knobs), "instructions": len(program.program.insn),
         "default_seconds": round(picked - begin, 3), "compile_seconds": round(compiled - picked, 2),
@@ -235,8 +237,8 @@ def measure(
 def show(console: Console, rows: list[dict[str, Any]], title: str) -> None:
     """One table."""
     table = Table(
-        "layer", "cycles", "array %", "array", "ALU", "load", "store", "bounded by", "bound", "%", "",
-        title=title,
+        "layer", "cycles", "array %", "array", "ALU", "load", "store", "bounded by", "bound", "%",
+        "", title=title,
     )  # fmt: skip
     for r in rows:
         numbers = [r[f"{k}_cycles"] for k in ("array", "alu", "load", "store")]
