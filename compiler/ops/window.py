@@ -44,6 +44,9 @@ __all__ = [
 STAGES = (0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 """Choices of how many stages have room."""
 
+MANY_LOADS = 1.01
+"""What loads of single elements cost where the ALU has most to do, and little is read anyway."""
+
 FEW_STAGES = 4
 """Of which a scratchpad holds no more where knobs give no number, unless it holds everything."""
 
@@ -472,7 +475,8 @@ class WindowOperator(Operator):
         if knobs.banks == 1:
             ahead = (min(inp_room, wgt_room) - 1) * (inp + wgt)
             return 1.05 * in_turns(machine, cost, tiles, ahead=ahead)
-        return estimate(machine, cost, tiles, outputs)
+        cycles = estimate(machine, cost, tiles, outputs)
+        return cycles if knobs.gaps or alu <= array else MANY_LOADS * cycles
 
     def bounds(self, cfg: Config, *, skip_padding: bool = True) -> dict[str, float]:
         """Cycles that each part of the machine needs at least.
