@@ -56,7 +56,8 @@ RUN = _record(
     q_in q_out r_in r_out
     m_start m_last m_banks m_drain_last m_drain_banks m_uop_bgn m_uop_end m_done_in m_done_out
     a_g a_f a_gap a_count
-    a_ready_at a_busy_last a_banks a_older_last a_older_banks a_hold_from a_hold_last a_done_in a_done_out
+    a_ready_at a_busy_last a_banks a_older_last a_older_banks
+    a_hold_from a_hold_last a_done_in a_done_out
     loader_banks l_retired retired_at
     st_counted st_checked st_generating st_dispatched st_retired st_answered
     st_elems st_part st_elem_at st_read_last st_leave_last
