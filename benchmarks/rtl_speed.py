@@ -1,85 +1,71 @@
-"""How many cycles the RTL simulates in a CPU second: one long GEMM on a machine under Verilator."""
+"""Speed of the RTL under Verilator on layers of ResNet-18, one core.
+
+    python benchmarks/rtl_speed.py [edge ...] [--layers C2,C8,C11] [--repeat 3] [--json FILE]
+
+Times are CPU seconds of the best of several runs, from reset to the bytes read back; building the
+model is not included. `CXX=clang++` builds it with another compiler."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import sys
 import time
+from pathlib import Path
 
-import numpy as np
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
-from covta.hw.isa import MemoryType, Opcode, isa
-from covta.hw.params import Config, load_config
-from covta.sim.bench.build import build_library
-from covta.sim.bench.launch import Launch
-from covta.sim.bench.memory import extents_of
-from covta.sim.bench.model import RtlModel
-from covta.sim.dram import DEFAULT_DRAM
+from conv2d import LAYERS, build_layer
+from rich.console import Console
+from rich.table import Table
 
-INSN_ADDR, UOP_ADDR = 0x1000, 0x2000
-UOPS = 16
+from covta.hw.params import load_config
+from covta.runtime.device import open_device
+from covta.runtime.report import verdict
 
 
-def stream(cfg: Config, cycles: int) -> bytes:
-    """Load micro-ops, then GEMM for about so many cycles."""
-    encode = isa(cfg).encode
-    side = 128
-    loop = {
-        "uop_bgn": 0,
-        "uop_end": UOPS,
-        "iter_out": side,
-        "iter_in": side,
-    }
-    load = encode(
-        Opcode.LOAD,
-        memory_type=MemoryType.UOP,
-        dram_base=UOP_ADDR // cfg.uop_elem_bytes,
-        y_size=1,
-        x_size=UOPS,
-        x_stride=UOPS,
-    )
-    gemm = encode(Opcode.GEMM, **loop)
-    count = max(1, round(cycles / (UOPS * side * side)))
-    return load + gemm * count + encode(Opcode.FINISH)
-
-
-def measure(cfg: Config, cycles: int, *, tuned: bool = False) -> tuple[int, float]:
-    """Cycles run and CPU seconds they took, building not counted."""
-    insn = np.frombuffer(stream(cfg, cycles), np.uint8)
-    uop = isa(cfg).uop
-    words = [
-        uop.encode(dst=k % cfg.acc_depth, src=k % cfg.inp_depth, wgt=k % cfg.wgt_depth)
-        for k in range(UOPS)
-    ]
-    uops = np.frombuffer(np.array(words, np.uint32).tobytes(), np.uint8)
-    extents = extents_of([(INSN_ADDR, insn), (UOP_ADDR, uops)], cfg.bus_bytes)
-    with RtlModel(cfg, library=build_library(cfg, tuned=tuned)) as model:
-        model.set_dram(DEFAULT_DRAM)
-        model.set_memory(extents)
-        launch = Launch(
-            insn_addr=INSN_ADDR,
-            insn_count=len(insn) // 16,
-            window_base=0,
-            window_last=extents[-1].end - 1,
-        )
-        began = time.process_time()
-        outcome = launch.run(model)
-        return outcome.cycles, time.process_time() - began
-
-
-def main() -> None:
-    """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def main() -> int:
+    """Command line; exit code 1 if a result is wrong."""
+    parser = argparse.ArgumentParser(description="Speed of the RTL under Verilator.")
     parser.add_argument("configs", nargs="*", default=["edge"], help="machines, by name or file")
-    parser.add_argument("--cycles", type=int, default=1_000_000)
-    parser.add_argument(
-        "--tuned", action="store_true", help="compile by a profile, as COVTA_RTL_TUNED=1 does"
-    )
-    arguments = parser.parse_args()
-    for name in arguments.configs:
-        cfg = load_config(name)
-        cycles, seconds = measure(cfg, arguments.cycles, tuned=arguments.tuned)
-        print(f"{cfg.name}: {cycles:,} cycles in {seconds:.2f} s: {cycles / seconds:,.0f} a second")
+    parser.add_argument("--layers", default="C2,C8,C11")
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    options = parser.parse_args()
+    table = Table(title="RTL under Verilator")
+    for column in ("machine", "layer", "cycles", "CPU seconds", "million cycles a second"):
+        table.add_column(column, justify="right")
+    figures, right = [], True
+    device = open_device("rtl")
+    for config in options.configs:
+        cfg = load_config(config)
+        for layer in options.layers.split(","):
+            program = build_layer(cfg, LAYERS[layer], name=layer, skip_padding=False)
+            device.run(program)  # builds the model
+            seconds = []
+            for _ in range(options.repeat):
+                begin = time.process_time()
+                result = device.run(program)
+                seconds.append(time.process_time() - begin)
+            right = right and verdict(program, result) == "match"
+            rate = result.cycles / min(seconds)
+            table.add_row(
+                cfg.name, layer, f"{result.cycles:,}", f"{min(seconds):.3f}", f"{rate / 1e6:.2f}"
+            )
+            figures.append(
+                {
+                    "machine": cfg.name,
+                    "layer": layer,
+                    "cycles": result.cycles,
+                    "seconds": min(seconds),
+                    "rate": rate,
+                }
+            )
+    Console().print(table)
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    return 0 if right else 1
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

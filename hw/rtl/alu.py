@@ -91,6 +91,7 @@ class AluEngine(wiring.Component):
     wr_en, wr_addr, wr_data : ``Out``
         acc write port; a read presented one cycle later sees the write.
     busy, done, issue : ``Out(1)``
+    clock_request : ``Out(1)``, see `covta.hw.rtl.clocks`
     """
 
     START_TO_GENERATE = ALU_START_TO_GENERATE_CYCLES
@@ -119,6 +120,7 @@ class AluEngine(wiring.Component):
                 "busy": Out(1),
                 "done": Out(1),
                 "issue": Out(1),
+                "clock_request": Out(1),
             }
         )
 
@@ -150,6 +152,7 @@ class AluEngine(wiring.Component):
             | Cat(stages).any()
         )
         m.d.sync += self.done.eq(self._stages[-1].valid & self._stages[-1].last)
+        m.d.comb += self.clock_request.eq(self.start.valid | self.busy | (self._cooldown != 0))
         return m
 
     # ---- micro-ops and loops ---------------------------------------------------------------
@@ -278,7 +281,7 @@ class AluEngine(wiring.Component):
         self._second = Signal()
         waiting = Signal(stage_layout, reset_less=True)  # operand 2 comes, then dst is read
         # counts to the first read of a MUL that may follow a MUL, and MUL_EXTRA cycles on
-        cooldown = Signal(range(cfg.mul_cycles + self.MUL_EXTRA))
+        self._cooldown = cooldown = Signal(range(cfg.mul_cycles + self.MUL_EXTRA))
         near = Signal(3)
 
         def clashes(address):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, Signal
+from amaranth.hdl import Cat, DomainRenamer, Module, Mux, Signal
 from amaranth.lib import data, enum, stream, wiring
 from amaranth.lib.fifo import SyncFIFO
 from amaranth.lib.wiring import In, Out
@@ -13,6 +13,7 @@ from covta.hw.microarchitecture import COMPUTE_RETIRE_DEPTH as RETIRE_DEPTH
 from covta.hw.microarchitecture import GEMM_DRAIN_CYCLES, SCANNED_DEPTH
 from covta.hw.params import Config
 from covta.hw.rtl.alu import AluEngine
+from covta.hw.rtl.clocks import COMPUTE_CLOCKS
 from covta.hw.rtl.gemm import GemmEngine
 from covta.hw.rtl.interfaces import (
     FAULT_LAYOUT,
@@ -57,6 +58,7 @@ class ComputeUnit(wiring.Component):
     fault, halt, idle
     head_valid, head_index : the oldest instruction not dispatched (watchdog report)
     progress, gemm_busy, alu_busy, loader_busy, token_stall, hazard_stall : counters
+    clock_request : see `covta.hw.rtl.clocks`
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -100,6 +102,7 @@ class ComputeUnit(wiring.Component):
                 "fault": Out(FAULT_LAYOUT),
                 "halt": In(1),
                 "head_index": Out(INDEX_BITS),
+                "clock_request": Out(data.StructLayout(dict.fromkeys(COMPUTE_CLOCKS, 1))),
                 **flags,
             }
         )
@@ -107,15 +110,15 @@ class ComputeUnit(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         cfg = self.cfg
-        m.submodules.scan = self._scan = Scan(cfg)
-        m.submodules.scanned = self._queue = SyncFIFO(
-            width=scanned_layout(cfg).size, depth=SCANNED_DEPTH
-        )
+        self._scan = Scan(cfg)
+        self._queue = SyncFIFO(width=scanned_layout(cfg).size, depth=SCANNED_DEPTH)
+        m.submodules.scan = DomainRenamer("scan")(self._scan)
+        m.submodules.scanned = DomainRenamer("scan")(self._queue)
         m.submodules.gemm = self._gemm = GemmEngine(cfg)
-        m.submodules.alu = self._alu = AluEngine(cfg)
-        m.submodules.loader = self._loader = Loader(
-            cfg, (MemoryType.UOP, MemoryType.ACC, MemoryType.ACC_8BIT)
-        )
+        self._alu = AluEngine(cfg)
+        m.submodules.alu = DomainRenamer("alu")(self._alu)
+        self._loader = Loader(cfg, (MemoryType.UOP, MemoryType.ACC, MemoryType.ACC_8BIT))
+        m.submodules.loader = DomainRenamer("loader")(self._loader)
         m.submodules.uops = self._uops = UopScratchpad(cfg)
         m.submodules.acc = self._acc = AccScratchpad(cfg)
         m.submodules.retire = self._retire = SyncFIFO(width=5 + INDEX_BITS, depth=RETIRE_DEPTH)
@@ -381,6 +384,13 @@ class ComputeUnit(wiring.Component):
             self.gemm_busy.eq(self._gemm.active),
             self.alu_busy.eq(self._alu.busy),
             self.loader_busy.eq(self._loader.busy),
+        ]
+        request, loader = self.clock_request, self._loader
+        m.d.comb += [
+            request.scan.eq(self._scan.clock_request | self._queue.r_en),
+            request.loader.eq(loader.i.valid | loader.busy),
+            request.alu.eq(self._alu.clock_request),
+            request.acc.eq(request.loader | request.alu),
         ]
         # A cycle late: the watchdog can wait, and this is the end of long paths.
         m.d.sync += self.progress.eq(self._dispatched | now | self._gemm.active | self._alu.issue)

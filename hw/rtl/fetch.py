@@ -59,6 +59,7 @@ class Fetch(wiring.Component):
     fault : ``Out(FAULT_LAYOUT)``
     halt : ``In(1)``
     idle : ``Out(1)``, every instruction handed over and taken from its queue
+    clock_request : ``Out(1)``, see `covta.hw.rtl.clocks`
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -79,6 +80,7 @@ class Fetch(wiring.Component):
                 "fault": Out(FAULT_LAYOUT),
                 "halt": In(1),
                 "idle": Out(1),
+                "clock_request": Out(1),
             }
         )
 
@@ -138,6 +140,7 @@ class Fetch(wiring.Component):
         length_m1 = Signal(length_bits)
         free = Signal(range(depth + 1), init=depth)
         inside, wanted, generate = Signal(), Signal(), Signal()
+        self._generate = generate
 
         # The next burst: the shortest of the rest, the page, the longest.
         next_addr, rest_m1 = Signal.like(addr), Signal.like(left_m1)
@@ -276,7 +279,7 @@ class Fetch(wiring.Component):
             with m.Default():
                 m.d.comb += self._unknown.eq(1)
         go = self._full & ~self._error & ~self._unknown & ~self._stop
-        empty, room = [], Signal()
+        empty, taken, room = [], [], Signal()
         for u in Unit:
             output = getattr(self, u.name.lower())
             queue = SyncFIFO(width=INSN_LAYOUT.size, depth=self.cfg.insn_queue_depth)
@@ -292,11 +295,13 @@ class Fetch(wiring.Component):
                 queue.r_en.eq(output.ready),
             ]
             empty.append(~queue.r_rdy)
+            taken.append(output.valid & output.ready)
         m.d.comb += [
             self._handed.eq(go & room),
             self.insn_strobe.eq(self._handed),
             self.idle.eq((self._index == self.insn_count) & Cat(empty).all()),
         ]
+        self._taken = Cat(taken).any()
 
     # ---- faults ----------------------------------------------------------------------------
     def _report(self, m: Module) -> None:
@@ -307,6 +312,18 @@ class Fetch(wiring.Component):
                 self.fault.index.eq(index),
             ]
 
+        faulty = (self._full & (self._error | self._unknown)) | self._outside
+        request = self.client.request
+        m.d.comb += self.clock_request.eq(
+            self.start
+            | self.client.beat.valid
+            | self._beat_taken
+            | self._generate
+            | (request.valid & request.ready)
+            | self._handed
+            | self._taken
+            | (faulty & ~self.fault.valid)
+        )
         with m.If(~self.fault.valid):
             with m.If(self.start):
                 with m.If(self.insn_addr[: log2_exact(INSN_BYTES)].any()):

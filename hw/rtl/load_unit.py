@@ -47,6 +47,7 @@ class LoadUnit(wiring.Component):
     busy : something is in flight in the Loader
     token_stall : a legal instruction at the head waits for nothing but its token
     retired : strobe
+    clock_request : see `covta.hw.rtl.clocks`
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -71,6 +72,7 @@ class LoadUnit(wiring.Component):
                 "busy": Out(1),
                 "token_stall": Out(1),
                 "retired": Out(1),
+                "clock_request": Out(1),
             }
         )
 
@@ -87,6 +89,7 @@ class LoadUnit(wiring.Component):
             loader.halt.eq(self.halt),
             self.busy.eq(loader.busy),
             self.idle.eq(~self.insn.valid & ~loader.busy),
+            self.clock_request.eq(loader.busy | (self.insn.valid & ~self.token_stall)),
         ]
         self._enter(m, loader)
         self._complete(m, loader)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Module, Mux, ResetInserter, Signal
+from amaranth.hdl import Cat, DomainRenamer, Module, Mux, ResetInserter, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.counters import COUNTERS
 from covta.hw.faults import FaultCause
 from covta.hw.params import Config
+from covta.hw.rtl.clocks import CLOCK_REQUEST_LAYOUT, COMPUTE_CLOCKS, UNIT_CLOCKS
 from covta.hw.rtl.compute import ComputeUnit
 from covta.hw.rtl.fetch import Fetch
 from covta.hw.rtl.interfaces import FAULT_LAYOUT, INDEX_BITS, AxiRead, AxiWrite
@@ -39,6 +40,7 @@ class Core(wiring.Component):
     waiting_index : oldest instruction that waits
     progress : something moved
     counter : strobes, by dotted name
+    clock_request : see `covta.hw.rtl.clocks`; all but `lite`
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -62,6 +64,7 @@ class Core(wiring.Component):
                 "waiting_index": Out(INDEX_BITS),
                 "progress": Out(1),
                 "counter": Out(data.StructLayout({n.replace(".", "_"): 1 for n in COUNTERS})),
+                "clock_request": Out(CLOCK_REQUEST_LAYOUT),
             }
         )
 
@@ -69,19 +72,22 @@ class Core(wiring.Component):
         m = Module()
         cfg = self.cfg
         m.submodules.read_engine = self._reads = ReadEngine(cfg, clients=3)
-        m.submodules.write_engine = self._writes = WriteEngine(cfg)
-        m.submodules.fetch = self._fetch = Fetch(cfg)
-        m.submodules.load = self._load = LoadUnit(cfg)
+        self._writes, self._fetch = WriteEngine(cfg), Fetch(cfg)
+        self._load, self._store = LoadUnit(cfg), StoreUnit(cfg)
+        m.submodules.write_engine = DomainRenamer("store")(self._writes)
+        m.submodules.fetch = DomainRenamer("fetch")(self._fetch)
+        m.submodules.load = DomainRenamer("load")(self._load)
         m.submodules.compute = self._compute = ComputeUnit(cfg)
-        m.submodules.store = self._store = StoreUnit(cfg)
+        m.submodules.store = DomainRenamer("store")(self._store)
         m.submodules.inp = inp = SliceScratchpad(
-            cfg, elem_bits=cfg.inp_elem_bits, depth=cfg.inp_depth
+            cfg, elem_bits=cfg.inp_elem_bits, depth=cfg.inp_depth, write_domain="load"
         )
         m.submodules.wgt = wgt = SliceScratchpad(
             cfg,
             elem_bits=cfg.wgt_elem_bits,
             depth=cfg.wgt_depth,
             inverted_bits=wgt_inverted_bits(cfg),
+            write_domain="load",
         )
         wiring.connect(m, self._load.inp, inp.write)
         wiring.connect(m, self._load.wgt, wgt.write)
@@ -196,6 +202,13 @@ class Core(wiring.Component):
             ),
         ]
 
+        m.d.comb += [
+            self.clock_request.fetch.eq(fetch.clock_request),
+            self.clock_request.load.eq(load.clock_request),
+            self.clock_request.store.eq(store.clock_request | ~writes.idle),
+            *(self.clock_request[name].eq(compute.clock_request[name]) for name in COMPUTE_CLOCKS),
+        ]
+
         def beat(client: object) -> object:
             return client.beat.valid & client.beat.ready  # type: ignore[attr-defined]
 
@@ -233,11 +246,14 @@ class Machine(wiring.Component):
     axil : AXI4-Lite slave of the control registers
     irq : done or fault, until acknowledged
     running : a run is under way
+    clock_request : see `covta.hw.rtl.clocks`; without a run, every unit's
+
+    Clock domains: `sync`, and one for each of `UNIT_CLOCKS`.
     """
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
-        self.control = ControlRegisters(cfg)
+        self.control = ControlRegisters(cfg, counting_domain="counting")
         super().__init__(
             {
                 "axi_read": Out(AxiRead(cfg)),
@@ -245,6 +261,7 @@ class Machine(wiring.Component):
                 "axil": self.control.signature.members["axil"],
                 "irq": Out(1),
                 "running": Out(1),
+                "clock_request": Out(CLOCK_REQUEST_LAYOUT),
             }
         )
 
@@ -252,9 +269,9 @@ class Machine(wiring.Component):
         m = Module()
         cfg, control = self.cfg, self.control
         clear = Signal()
-        m.submodules.control = control
+        m.submodules.control = DomainRenamer({"sync": "lite", "counting": "sync"})(control)
         core = Core(cfg)
-        m.submodules.core = ResetInserter(clear)(core)
+        m.submodules.core = ResetInserter(dict.fromkeys(("sync", *UNIT_CLOCKS), clear))(core)
         wiring.connect(m, core.axi_read, wiring.flipped(self.axi_read))
         wiring.connect(m, core.axi_write, wiring.flipped(self.axi_write))
         wiring.connect(m, wiring.flipped(self.axil), control.axil)
@@ -267,7 +284,12 @@ class Machine(wiring.Component):
             core.window_last.eq(control.window_last),
             control.counter.eq(Mux(self.running, core.counter.as_value(), 0)),
             control.running.eq(self.running),
+            self.clock_request.eq(
+                core.clock_request.as_value() | (~self.running).replicate(len(UNIT_CLOCKS))
+            ),
         ]
+        with m.If(control.clock_request):
+            m.d.comb += self.clock_request.lite.eq(1)
         self._sequence(m, core, clear)
         return m
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, DomainRenamer, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -26,6 +26,9 @@ RESP_OKAY = 0
 RESP_SLVERR = 2
 
 STATUS_FLAGS = ("idle", "running", "done", "fault", "draining")
+
+LIVE_REGISTERS = ("STATUS", "FAULT_CAUSE", "FAULT_INSN")
+"""Registers, beside counters, that show what is held elsewhere."""
 
 
 class AxiLite(wiring.Signature):
@@ -77,10 +80,12 @@ class ControlRegisters(wiring.Component):
     fault_cause, fault_insn : ``In``
     counter : ``In(n)``, one strobe a counter, in the order of `COUNTERS`
     clear_counters : ``In(1)``, strobe
+    clock_request : ``Out(1)``, see `covta.hw.rtl.clocks`; not raised by `running` falling
     """
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, *, counting_domain: str = "sync") -> None:
         self.cfg = cfg
+        self.counting_domain = counting_domain
         addr_bits = cfg.bus.addr_bits
         super().__init__(
             {
@@ -98,6 +103,7 @@ class ControlRegisters(wiring.Component):
                 "fault_insn": In(INDEX_BITS),
                 "counter": In(len(COUNTERS)),
                 "clear_counters": In(1),
+                "clock_request": Out(1),
                 **dict.fromkeys(STATUS_FLAGS, In(1)),
             }
         )
@@ -123,7 +129,8 @@ class ControlRegisters(wiring.Component):
 
     # ---- counting --------------------------------------------------------------------------
     def _count(self, m: Module) -> None:
-        m.submodules.counters = self._counters = counters = EventCounters()
+        self._counters = counters = EventCounters()
+        m.submodules.counters = DomainRenamer(self.counting_domain)(counters)
         m.d.comb += [
             counters.strobe.eq(self.counter),
             counters.running.eq(self.running),
@@ -134,6 +141,7 @@ class ControlRegisters(wiring.Component):
     def _write(self, m: Module) -> None:
         aw, w, b = self.axil.aw, self.axil.w, self.axil.b
         have_addr, have_data = Signal(), Signal()
+        self._writing = aw.valid | w.valid | have_addr | have_data | b.valid
         addr = Signal(ADDR_BITS)
         word, strobes = Signal(DATA_BITS), Signal(DATA_BITS // 8)
         act, okay = Signal(), Signal()
@@ -216,17 +224,28 @@ class ControlRegisters(wiring.Component):
         with m.If(ar.valid & ar.ready):
             m.d.sync += [have_addr.eq(1), addr.eq(ar.p.addr)]
         words = {name: k for k, name in enumerate(COUNTERS)} | {"cycles": CYCLES_LOW}
+        # What is held here, then over it what changes by itself.
+        held = Signal(DATA_BITS)
+        live = {name: Signal(name=f"is_{name.lower()}") for name in LIVE_REGISTERS}
+        m.d.comb += word.eq(held)
         with m.Switch(addr[2:]):
             for register in REGISTERS:
                 with m.Case(register.offset >> 2):
                     m.d.comb += found.eq(1)
                     if register.name == "CYCLES_HI":
-                        m.d.comb += word.eq(cycles_high)
+                        m.d.comb += held.eq(cycles_high)
                     elif register.value in words:
                         m.d.comb += [is_counter.eq(1), turn.eq(words[register.value])]
-                        m.d.comb += word.eq(counters.value)
+                    elif register.name in live:
+                        m.d.comb += live[register.name].eq(1)
                     else:
-                        m.d.comb += word.eq(self._shown(register))
+                        m.d.comb += held.eq(self._shown(register))
+        with m.If(is_counter):
+            m.d.comb += word.eq(counters.value)
+        for name, chosen in live.items():
+            with m.If(chosen):
+                m.d.comb += word.eq(self._shown(REGISTER_BY_NAME[name]))
+        m.d.comb += self.clock_request.eq(self._writing | ar.valid | have_addr | r.valid)
         # The high half has its turn right after the low half.
         m.d.sync += low_taken.eq(act & is_counter & (turn == CYCLES_LOW))
         with m.If(low_taken):

@@ -68,6 +68,7 @@ class Scan(wiring.Component):
     uop_pending : ``In(1)``, a LOAD UOP that left the first stage is not complete
     uop_load : ``Out(1)``, strobe, a LOAD UOP leaves the first stage
     halt, idle
+    clock_request : ``Out(1)``, see `covta.hw.rtl.clocks`
     """
 
     GEMM_TURNS, ALU_TURNS = SCAN_GEMM_CYCLES, SCAN_ALU_CYCLES
@@ -88,6 +89,7 @@ class Scan(wiring.Component):
                 "uop_load": Out(1),
                 "halt": In(1),
                 "idle": Out(1),
+                "clock_request": Out(1),
             }
         )
 
@@ -295,6 +297,10 @@ class Scan(wiring.Component):
             self._verdict.eq(judge == 1),
             self.idle.eq(~valid & (judge == 0) & ~self.o.valid & ~self.i.valid),
             self.uop_load.eq(self._leave & self._is_uop_load & ~self._empty),
+            # It stands still when empty, and when the first stage is ready and waits for `room`.
+            self.clock_request.eq(
+                self._begin | self._leave | (valid & ~ready) | (judge != 0) | self.o.valid
+            ),
         ]
         with m.If(self._leave):
             m.d.sync += [

@@ -32,6 +32,8 @@ class SliceScratchpad(wiring.Component):
         Elements.
     inverted_bits : int
         Mask of an element's bits that are kept, and read, inverted.
+    write_domain : str
+        Clock domain of `write`.
 
     Members
     -------
@@ -39,8 +41,17 @@ class SliceScratchpad(wiring.Component):
     rd_addr, rd_data : ``In(log2 depth)``, ``Out(elem_bits)``
     """
 
-    def __init__(self, cfg: Config, *, elem_bits: int, depth: int, inverted_bits: int = 0) -> None:
+    def __init__(
+        self,
+        cfg: Config,
+        *,
+        elem_bits: int,
+        depth: int,
+        inverted_bits: int = 0,
+        write_domain: str = "sync",
+    ) -> None:
         self.cfg = cfg
+        self.write_domain = write_domain
         self.depth = depth
         self.inverted_bits = inverted_bits
         self.elem_bits = elem_bits
@@ -58,7 +69,7 @@ class SliceScratchpad(wiring.Component):
         bus_bits = self.cfg.bus.data_bits
         slices = self.elem_bits // bus_bits
         m.submodules.mem = mem = memory.Memory(shape=self.elem_bits, depth=self.depth, init=[])
-        wr = mem.write_port(granularity=bus_bits)
+        wr = mem.write_port(domain=self.write_domain, granularity=bus_bits)
         rd = mem.read_port(domain="sync")
         m.d.comb += [
             wr.addr.eq(self.write.addr),
@@ -159,6 +170,9 @@ class AccScratchpad(wiring.Component):
         A beat; it reaches the memory one cycle after it is presented here.
     out_addr, out_en, out_data
         The store unit's read of out, latency 2; `out_data` holds while `out_en` was low.
+
+    Clock domains: what comes from the Loader `loader`, its and ALU's writes `acc`, ALU's reads
+    `alu`, the store unit's `store`, the rest `sync`.
     """
 
     def __init__(self, cfg: Config) -> None:
@@ -194,18 +208,18 @@ class AccScratchpad(wiring.Component):
             alu_data.append(self._acc_bank(m, b))
             out_data.append(self._out_bank(m, b))
         alu_bank = Signal()
-        m.d.sync += alu_bank.eq(self.alu_rd_addr[-1])
-        m.d.sync += self.alu_rd_data.eq(Mux(alu_bank, *reversed(alu_data)))
+        m.d.alu += alu_bank.eq(self.alu_rd_addr[-1])
+        m.d.alu += self.alu_rd_data.eq(Mux(alu_bank, *reversed(alu_data)))
         with m.If(self.alu_imm_en):
             imm = Signal(signed(self.cfg.acc_bits))
             m.d.comb += imm.eq(self.alu_imm)
-            m.d.sync += self.alu_rd_data.eq(imm.replicate(self.cfg.lanes))
+            m.d.alu += self.alu_rd_data.eq(imm.replicate(self.cfg.lanes))
         out_bank, out_en_d = Signal(), Signal()
-        m.d.sync += out_en_d.eq(self.out_en)
+        m.d.store += out_en_d.eq(self.out_en)
         with m.If(self.out_en):
-            m.d.sync += out_bank.eq(self.out_addr[-1])
+            m.d.store += out_bank.eq(self.out_addr[-1])
         with m.If(out_en_d):
-            m.d.sync += self.out_data.eq(Mux(out_bank, *reversed(out_data)))
+            m.d.store += self.out_data.eq(Mux(out_bank, *reversed(out_data)))
         return m
 
     def _beat(self, m: Module) -> None:
@@ -218,17 +232,17 @@ class AccScratchpad(wiring.Component):
         pattern = Signal(cfg.bus_bytes * cfg.acc_bits, reset_less=True)
         self._load_addr = addr = Signal(cfg.log2_acc_depth, reset_less=True)
         self._load_mask = mask = Signal(cfg.acc_elem_bits // cfg.bus.data_bits)
-        m.d.sync += [addr.eq(load.addr), mask.eq(Mux(load.en, load.mask, 0))]
+        m.d.loader += [addr.eq(load.addr), mask.eq(Mux(load.en, load.mask, 0))]
         least = Mux(load.narrow, -0x80, -1 << (cfg.acc_bits - 1))
         per_beat = cfg.bus.data_bits // cfg.acc_bits
         for k in range(cfg.bus_bytes):
             lane = pattern.word_select(k, cfg.acc_bits)
             with m.If(load.pad):
-                m.d.sync += lane.eq(Mux(load.pad_min, least, 0))
+                m.d.loader += lane.eq(Mux(load.pad_min, least, 0))
             with m.Elif(load.narrow):
-                m.d.sync += lane.eq(load.data.word_select(k, 8).as_signed())
+                m.d.loader += lane.eq(load.data.word_select(k, 8).as_signed())
             with m.Else():
-                m.d.sync += lane.eq(load.data.word_select(k % per_beat, cfg.acc_bits))
+                m.d.loader += lane.eq(load.data.word_select(k % per_beat, cfg.acc_bits))
         self._pattern = pattern
 
     def _choose_writes(self, m: Module, b: int) -> None:
@@ -263,11 +277,11 @@ class AccScratchpad(wiring.Component):
         m.submodules[f"acc{b}"] = acc = memory.Memory(
             shape=cfg.acc_elem_bits, depth=cfg.acc_depth // ACC_BANKS, init=[]
         )
-        first = acc.write_port(granularity=cfg.bus.data_bits)
+        first = acc.write_port(domain="acc", granularity=cfg.bus.data_bits)
         # Its register is ours, for a memory's own has no reset.
         first_read = acc.read_port(domain="comb")
         second = acc.write_port()
-        second_read = acc.read_port(domain="sync")
+        second_read = acc.read_port(domain="alu")
         gemm_reads, same_row = Signal(name=f"gemm_rd{b}"), Signal(name=f"same_row{b}")
         row = Signal.like(self._row, name=f"first_row{b}")
         other_row = Signal.like(self._row, name=f"second_row{b}")
@@ -300,7 +314,7 @@ class AccScratchpad(wiring.Component):
             shape=cfg.out_elem_bits, depth=cfg.acc_depth // ACC_BANKS, init=[]
         )
         write = out.write_port(granularity=cfg.out_bits * lanes_per_slice)
-        read = out.read_port(domain="sync")
+        read = out.read_port(domain="store")
         word = Mux(self._gemm_writes, self.gemm_wr_data, self._word)
         m.d.comb += [
             write.addr.eq(Mux(self._gemm_writes, self.gemm_wr_addr[:-1], self._row)),

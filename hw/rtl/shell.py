@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module
+from amaranth.hdl import ClockDomain, DomainRenamer, Module, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.params import Config
 from covta.hw.ports import shell_ports
+from covta.hw.rtl.clocks import UNIT_CLOCKS
 from covta.hw.rtl.machine import Machine
 
 __all__ = ["Shell"]
@@ -22,6 +23,8 @@ class Shell(wiring.Component):
     Parameters
     ----------
     cfg : Config
+    unit_clocks : bool
+        Each unit's clock is a port of its own.
 
     Members
     -------
@@ -30,22 +33,32 @@ class Shell(wiring.Component):
     irq : done or fault, until acknowledged
     running : a run is under way
 
-    All as listed by `shell_ports`.
+    All as listed by `shell_ports`. With `unit_clocks` also, see `covta.hw.rtl.clocks`:
+
+    clk_* : clock of a unit, one for each of `UNIT_CLOCKS`
+    clock_request : a bit for each
     """
 
-    def __init__(self, cfg: Config) -> None:
+    def __init__(self, cfg: Config, *, unit_clocks: bool = False) -> None:
         self.cfg = cfg
-        super().__init__(
-            {
-                port.name: (Out if port.is_output else In)(port.width_bits)
-                for port in shell_ports(cfg)
-            }
-        )
+        self.unit_clocks = unit_clocks
+        members = {
+            port.name: (Out if port.is_output else In)(port.width_bits) for port in shell_ports(cfg)
+        }
+        if unit_clocks:
+            members |= {f"clk_{name}": In(1) for name in UNIT_CLOCKS}
+            members["clock_request"] = Out(len(UNIT_CLOCKS))
+        super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
         """Name the wires."""
         m = Module()
-        m.submodules.machine = machine = Machine(self.cfg)
+        machine = Machine(self.cfg)
+        if self.unit_clocks:
+            m.submodules.machine = machine
+            self._clocks(m, machine)
+        else:
+            m.submodules.machine = DomainRenamer(dict.fromkeys(UNIT_CLOCKS, "sync"))(machine)
         m.d.comb += [
             getattr(self, port.name).eq(port.constant)
             for port in shell_ports(self.cfg)
@@ -55,6 +68,14 @@ class Shell(wiring.Component):
         self._master(m, machine)
         self._lite(m, machine)
         return m
+
+    def _clocks(self, m: Module, machine: Machine) -> None:
+        for name in UNIT_CLOCKS:
+            domain = ClockDomain(name)
+            domain.clk = getattr(self, f"clk_{name}")
+            m.domains += domain
+            m.d.comb += domain.rst.eq(ResetSignal())
+        m.d.comb += self.clock_request.eq(machine.clock_request)
 
     def _master(self, m: Module, machine: Machine) -> None:
         read, write = machine.axi_read, machine.axi_write

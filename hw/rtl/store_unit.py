@@ -104,12 +104,13 @@ class StoreUnit(wiring.Component):
     fault : ``Out(FAULT_LAYOUT)``
     halt : ``In(1)``
     idle : ``Out(1)``, nothing checked or in flight (`insn` may offer more)
+    clock_request : ``Out(1)``, see `covta.hw.rtl.clocks`
     """
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
         addr_bits = cfg.bus.addr_bits
-        strobes = ("pop_prev", "push_prev", "busy", "token_stall", "retired", "idle")
+        flags = ("pop_prev", "push_prev", "busy", "token_stall", "retired", "idle", "clock_request")
         super().__init__(
             {
                 "insn": In(stream.Signature(INSN_LAYOUT)),
@@ -128,7 +129,7 @@ class StoreUnit(wiring.Component):
                 "head_index": Out(INDEX_BITS),
                 "fault": Out(FAULT_LAYOUT),
                 "halt": In(1),
-                **dict.fromkeys(strobes, Out(1)),
+                **dict.fromkeys(flags, Out(1)),
             }
         )
 
@@ -227,7 +228,17 @@ class StoreUnit(wiring.Component):
             ]
         with m.Elif(self._leaves):
             m.d.sync += self._checked_valid.eq(0)
-        m.d.comb += self.idle.eq(~self._checked_valid & ~self._retire.r_rdy)
+        m.d.comb += [
+            self.idle.eq(~self._checked_valid & ~self._retire.r_rdy),
+            # It stands still with all of them settled: nothing in flight, what is checked waits
+            # for its token, what comes next is counted.
+            self.clock_request.eq(
+                self._retire.r_rdy
+                | (self._checked_valid & ~self.token_stall)
+                | (insn.valid & ~counted)
+                | insn.ready
+            ),
+        ]
 
     # ---- dispatch --------------------------------------------------------------------------
     def _dispatch(self, m: Module) -> None:

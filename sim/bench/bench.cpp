@@ -4,7 +4,9 @@
 // parameters. Python loads this file, compiled with the model, as a shared library (rtl_model.py) and calls
 // the `bench_*` functions at the end.
 //
-// Build-time constants: BENCH_BUS_BYTES, BENCH_MAX_BURST_BEATS, BENCH_MAX_OUTSTANDING.
+// Build-time constants: BENCH_BUS_BYTES, BENCH_MAX_BURST_BEATS, BENCH_MAX_OUTSTANDING, BENCH_ONE_EDGE and, in
+// unit_clocks.h, BENCH_UNIT_CLOCKS(X): X(name) for each clock port `clk_name`, in the order of the bits of
+// `clock_request`; without any, nothing. BENCH_LINGER_CYCLES: edges that a unit gets after its last request.
 
 #include <cstdarg>
 #include <cstdint>
@@ -15,6 +17,7 @@
 #include <vector>
 
 #include "Vvta.h"
+#include "unit_clocks.h"
 #include "verilated.h"
 #if VM_TRACE
 #include "verilated_vcd_c.h"
@@ -203,13 +206,16 @@ class Bench {
         unsettled = false;
         sample();
         top->clk = !top->clk;
+        toggle_unit_clocks();
         top->eval();
 #else
         top->clk = 0;
+        clear_unit_clocks();
         top->eval();
         dump();
         sample();
         top->clk = 1;
+        toggle_unit_clocks();
         top->eval();
         dump();
 #endif
@@ -303,6 +309,27 @@ class Bench {
         if (trace) trace->dump(context.time());
 #endif
         context.timeInc(1);
+    }
+
+    // Edges for the units that want one, or did within the last BENCH_LINGER_CYCLES cycles.
+    void toggle_unit_clocks() {
+#ifdef BENCH_UNIT_CLOCKS
+        const uint64_t requests = top->rst ? ~uint64_t{0} : top->clock_request;
+        unsigned unit = 0;
+#define BENCH_TOGGLE(name)                                                        \
+    if (requests >> unit & 1) awake_until[unit] = clock_cycles + BENCH_LINGER_CYCLES; \
+    if (clock_cycles <= awake_until[unit++]) top->clk_##name = !top->clk_##name;
+        BENCH_UNIT_CLOCKS(BENCH_TOGGLE)
+#undef BENCH_TOGGLE
+#endif
+    }
+
+    void clear_unit_clocks() {
+#ifdef BENCH_UNIT_CLOCKS
+#define BENCH_CLEAR(name) top->clk_##name = 0;
+        BENCH_UNIT_CLOCKS(BENCH_CLEAR)
+#undef BENCH_CLEAR
+#endif
     }
 
     // Everything here depends on the model's state alone, so one settling evaluation is enough.
@@ -509,6 +536,11 @@ class Bench {
     Held ar_held, aw_held;
     bool w_waiting = false, w_last = false;
     uint8_t w_data[kBusBytes]{};
+#ifdef BENCH_UNIT_CLOCKS
+#define BENCH_ONE(name) +1
+    uint64_t awake_until[BENCH_UNIT_CLOCKS(BENCH_ONE)]{};
+#undef BENCH_ONE
+#endif
 };
 
 }  // namespace

