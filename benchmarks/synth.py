@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import re
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -50,12 +51,22 @@ class Family:
         Pattern of cell types for each resource.
     public_rtl : dict of str to int
         The public Chisel VTA (2021, pipelined, default configuration, 64-bit bus).
+    slice_luts, slice_ffs, carry_luts : int
+        LUTs and FFs of a slice; LUTs that a carry cell takes beside those that are counted.
     """
 
     flat: tuple[str, ...]
     hierarchical: tuple[str, ...]
     cells: dict[str, str]
     public_rtl: dict[str, int]
+    slice_luts: int
+    slice_ffs: int
+    carry_luts: int = 0
+
+    def slices(self, total: Mapping[str, float]) -> float:
+        """How many slices resources take at least: by LUTs or by FFs, whichever is more."""
+        luts = total["LUT"] + self.carry_luts * total.get("carry", 0)
+        return math.ceil(max(luts / self.slice_luts, total["FF"] / self.slice_ffs))
 
     def count(self, by_type: Counter[str]) -> dict[str, float]:
         """Resources in a collection of cells; half a RAMB36 for a RAMB18."""
@@ -84,6 +95,8 @@ FAMILIES = {
             "LUT RAM": r"RAM\d+\w+|SRL\w+",
         },
         public_rtl={"LUT": 15_041, "FF": 6_458, "DSP": 256, "BRAM": 122, "LUT RAM": 49},
+        slice_luts=4,
+        slice_ffs=8,
     ),
     "ecp5": Family(
         flat=_safely("synth_ecp5 -top vta"),
@@ -101,6 +114,9 @@ FAMILIES = {
             "LUT RAM": r"TRELLIS_DPR16X4",
         },
         public_rtl={"LUT": 26_100, "FF": 8_176, "DSP": 256, "BRAM": 244, "carry": 3_033},
+        slice_luts=2,
+        slice_ffs=2,
+        carry_luts=2,
     ),
 }
 
@@ -277,9 +293,15 @@ def _show(console: Console, result: dict, levels: int) -> None:
     table.add_column("")
     for resource in RESOURCES:
         table.add_column(resource, justify="right")
-    table.add_row("covta", *(_number(result["total"][r]) for r in RESOURCES))
+    table.add_column("slices", justify="right")
+
+    def add_total(name: str, total: Mapping[str, float]) -> None:
+        slices = _number(family.slices(total))
+        table.add_row(name, *(_number(total.get(r)) for r in RESOURCES), slices)
+
+    add_total("covta", result["total"])
     if result["unit"] == "machine" and result["config"] == "edge":
-        table.add_row("public RTL", *(_number(family.public_rtl.get(r)) for r in RESOURCES))
+        add_total("public RTL", family.public_rtl)
     table.add_section()
     for row in result["breakdown"]:
         if row["depth"] <= levels:
