@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 
 from covta.compiler.backend.costs import (
     ACC_LATENCY_CYCLES,
@@ -25,7 +26,7 @@ from covta.compiler.backend.ops import Alu, Gemm, Load, Op, Store, Trace
 from covta.compiler.backend.placement import Placement
 from covta.hw.params import Config
 
-__all__ = ["Ordered", "order"]
+__all__ = ["Early", "Ordered", "order"]
 
 MARGIN_CYCLES = 24
 """How much earlier than the next GEMM something else must be able to start: estimates err."""
@@ -35,6 +36,14 @@ AHEAD_LOADS = 16
 
 ENGINES = GEMM, ALU, LOADER = 0, 1, 2
 BANKS = (1, 2)
+
+
+class Early(Enum):
+    """Which biases are loaded in front of all else."""
+
+    NONE = "none"
+    FIRST_BANK = "first bank"
+    ALL = "all"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,15 +68,23 @@ def order(
     graph: Graph,
     placement: Placement,
     resets: Mapping[Gemm, tuple[Alu, ...]],
+    *,
+    early: Early = Early.NONE,
 ) -> Ordered:
     """List scheduling over the in-order compute queue.
+
+    `early` biases, of those that wait for nothing, begin the stream: they delay the load unit by
+    their beats, but do not queue behind its bursts.
 
     Rewrite: operations change places; a reset becomes the array's or the ALU's, whichever is
     done first.
     Preserves: dependences of `graph`; the order of GEMMs, of loads, and of both among each other as
     far as addresses ask for it.
     """
-    return _Scheduler(cfg, trace, merged, graph, placement, resets).run()
+    scheduler = _Scheduler(cfg, trace, merged, graph, placement, resets)
+    if early is not Early.NONE:
+        scheduler.issue_biases(early)
+    return scheduler.run()
 
 
 @dataclass(kw_only=True)
@@ -160,6 +177,19 @@ class _Scheduler:
         return releases
 
     # ---- the loop --------------------------------------------------------------------------
+    def issue_biases(self, early: Early) -> None:
+        """Issue the compute unit's loads that wait for nothing, the first GEMM's bank's first."""
+        usual, self.acc_latency = self.acc_latency, LOAD_LATENCY_CYCLES
+        first = self.gemms[0].banks if self.gemms else 0
+        nodes = [n for n in self.ready if isinstance(n.op, Load)]
+        if early is Early.FIRST_BANK:
+            nodes = [n for n in nodes if n.banks == first]
+        nodes.sort(key=lambda n: n.banks != first)
+        for node in nodes:
+            self._issue(node)
+        self.acc_latency = usual
+        self.machine.load_done = self.machine.loader_idle
+
     def run(self) -> Ordered:
         """Issue everything."""
         while self.ready:

@@ -18,7 +18,7 @@ from covta.compiler.backend.errors import AllocationError
 from covta.compiler.backend.insns import Insn
 from covta.compiler.backend.merge import Merged, merge_loads
 from covta.compiler.backend.ops import DramTensor, Gemm, Load, Store, Trace
-from covta.compiler.backend.order import Ordered, order
+from covta.compiler.backend.order import Early, Ordered, order
 from covta.compiler.backend.placement import Placement
 from covta.compiler.backend.requantize import fuse_requantize
 from covta.compiler.backend.resets import alternatives
@@ -156,6 +156,12 @@ def _plan(cfg: Config, trace: Trace, *, reorder: bool) -> _Plan:
         resets = alternatives(cfg, merged.ops, placement)
         graph = dependences(merged, placement)
         ordered = order(cfg, trace, merged, graph, placement, resets)
+        if ordered.cycles > GOOD_ENOUGH * _array_cycles(trace):
+            others = (
+                order(cfg, trace, merged, graph, placement, resets, early=early)
+                for early in (Early.ALL, Early.FIRST_BANK)
+            )
+            ordered = min(ordered, *others, key=lambda o: o.cycles)
     return _Plan(trace=trace, placement=placement, merged=merged, ordered=ordered)
 
 
@@ -177,7 +183,7 @@ _SHAPES: dict[str, tuple[_Change, ...]] = {
 def _best(cfg: Config, plan: _Plan, changes: Sequence[_Change]) -> _Plan:
     """The quickest of a plan and those of the changed trace, if they fit."""
     best, lengths = plan, {len(plan.trace.ops)}
-    array = sum(op.cycles for op in plan.trace.ops if isinstance(op, Gemm) and not op.reset)
+    array = _array_cycles(plan.trace)
     for change in changes:
         if best is not plan and best.ordered.cycles <= GOOD_ENOUGH * array:
             break
@@ -190,6 +196,11 @@ def _best(cfg: Config, plan: _Plan, changes: Sequence[_Change]) -> _Plan:
         except AllocationError:
             continue
     return best
+
+
+def _array_cycles(trace: Trace) -> int:
+    """Cycles of the array's work, without zeroing."""
+    return sum(op.cycles for op in trace.ops if isinstance(op, Gemm) and not op.reset)
 
 
 def _tensors(trace: Trace) -> list[DramTensor]:

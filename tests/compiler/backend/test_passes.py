@@ -4,9 +4,11 @@ import traces
 
 from covta.compiler.backend.allocate import allocate
 from covta.compiler.backend.compress import compress
+from covta.compiler.backend.depend import dependences
 from covta.compiler.backend.insns import GemmInsn
 from covta.compiler.backend.merge import merge_loads
 from covta.compiler.backend.ops import Alu, Gemm, Load, Loop, Point, Tile, Trace
+from covta.compiler.backend.order import Early, order
 from covta.compiler.backend.pipeline import compile_trace
 from covta.compiler.backend.resets import alternatives
 from covta.compiler.ops import DepthwiseConv2d, compile_operator
@@ -79,6 +81,22 @@ def test_only_the_first_tile_is_zeroed_by_the_array():
     (stage,) = (s for s in compiled.stages if s.name == "order")
     resets = [op for op in stage.result.ops if isinstance(op, Gemm) and op.reset]
     assert len(resets) == 1
+
+
+def test_early_biases_come_before_all_other_loads():
+    case = traces.conv(EDGE, size=14, inputs=64, outputs=64, rows=7, co=2, ci=2)
+    placement = allocate(EDGE, case.trace)
+    merged = merge_loads(case.trace, placement)
+    graph = dependences(merged, placement)
+    resets = alternatives(EDGE, merged.ops, placement)
+    for early in (Early.ALL, Early.FIRST_BANK):
+        ordered = order(EDGE, case.trace, merged, graph, placement, resets, early=early)
+        loads = [op for op in ordered.ops if isinstance(op, Load)]
+        assert ordered.ops[0] is loads[0]
+        assert placement.banks(loads[0].dst) == 1
+        if early is Early.ALL:
+            assert ordered.ops[1] is loads[1]
+            assert placement.banks(loads[1].dst) == 2
 
 
 def test_two_longest_loops_stay_loops_and_the_rest_becomes_micro_ops():
