@@ -2,8 +2,9 @@
 
 The compute unit starts instructions in order, on three engines that may run side by side if they
 touch different banks of acc. One that has to wait holds up all behind it. So at every step this
-scheduler issues what can start first, and of what is not needed for the next GEMM only what cannot
-hold that up. GEMMs and loads keep their order.
+scheduler issues what can start first. Of what is not needed for the next GEMM that is only what
+cannot hold that up, if GEMMs come first: better where the array has most to do, worse where ALU
+or transfers have as much. GEMMs and loads keep their order.
 """
 
 from __future__ import annotations
@@ -70,18 +71,20 @@ def order(
     resets: Mapping[Gemm, tuple[Alu, ...]],
     *,
     early: Early = Early.NONE,
+    gemms_first: bool = True,
 ) -> Ordered:
     """List scheduling over the in-order compute queue.
 
     `early` biases, of those that wait for nothing, begin the stream: they delay the load unit by
-    their beats, but do not queue behind its bursts.
+    their beats, but do not queue behind its bursts. With `gemms_first` nothing is issued that would
+    hold up the next GEMM.
 
     Rewrite: operations change places; a reset becomes the array's or the ALU's, whichever is
     done first.
     Preserves: dependences of `graph`; the order of GEMMs, of loads, and of both among each other as
     far as addresses ask for it.
     """
-    scheduler = _Scheduler(cfg, trace, merged, graph, placement, resets)
+    scheduler = _Scheduler(cfg, trace, merged, graph, placement, resets, gemms_first)
     if early is not Early.NONE:
         scheduler.issue_biases(early)
     return scheduler.run()
@@ -138,8 +141,10 @@ class _Scheduler:
         graph: Graph,
         placement: Placement,
         resets: Mapping[Gemm, tuple[Alu, ...]],
+        gemms_first: bool,
     ) -> None:
         self.cfg = cfg
+        self.gemms_first = gemms_first
         self.graph = graph
         self.resets = resets
         self.steps = {
@@ -210,7 +215,7 @@ class _Scheduler:
     def _pick(self) -> Node:
         """What to issue next."""
         first = min(self.ready, key=lambda n: (self._start(n), n.number))
-        urgent = self._urgent()
+        urgent = self._urgent() if self.gemms_first else None
         if urgent is None or first is urgent:
             return first
         limit = self._start(urgent)

@@ -156,17 +156,23 @@ def _plan(cfg: Config, trace: Trace, *, reorder: bool) -> _Plan:
         resets = alternatives(cfg, merged.ops, placement)
         graph = dependences(merged, placement)
         ordered = order(cfg, trace, merged, graph, placement, resets)
-        if ordered.cycles > GOOD_ENOUGH * _array_cycles(trace):
-            others = (
-                order(cfg, trace, merged, graph, placement, resets, early=early)
-                for early in (Early.ALL, Early.FIRST_BANK)
+        if ordered.cycles > WORTH_REORDERING * _array_cycles(trace):
+            ways: tuple[dict[str, Any], ...] = (
+                {"early": Early.ALL},
+                {"early": Early.FIRST_BANK},
+                {"gemms_first": False},
             )
+            others = (order(cfg, trace, merged, graph, placement, resets, **way) for way in ways)
             ordered = min(ordered, *others, key=lambda o: o.cycles)
     return _Plan(trace=trace, placement=placement, merged=merged, ordered=ordered)
 
 
 GOOD_ENOUGH = 1.005
-"""Cycles for each of the array's with which no further way is tried."""
+"""Cycles for each of the array's with which no further shape is tried."""
+
+WORTH_REORDERING = 1.02
+"""The same for further orders."""
+
 
 _Change = Callable[[Config, Trace], Trace]
 
