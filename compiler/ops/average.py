@@ -76,6 +76,12 @@ class _Average(WindowOperator):
         )  # fmt: skip
 
     @property
+    def within(self) -> tuple[int, int]:
+        """Least and greatest sum."""
+        taps = self.kernel[0] * self.kernel[1]
+        return -128 * taps, 127 * taps
+
+    @property
     def out_shape(self) -> tuple[int, int]:
         """Rows and columns of the output."""
         return Window(

@@ -382,11 +382,6 @@ class Requantization(_Average):
             require(value >= 1, f"{self.name}.{name} must be at least 1, got {value}")
 
     @property
-    def within(self) -> tuple[int, int]:
-        """Of the input."""
-        return -128, 127
-
-    @property
     def name(self) -> str:
         """``requantization``."""
         return "requantization"
