@@ -7,8 +7,10 @@ from xml.etree import ElementTree
 
 import pytest
 
+from covta.hw.generate.tools import find_verilator
+from covta.hw.generate.verilog import to_verilog
 from covta.hw.params import load_config
-from covta.sim.bench.build import build_verilog, find_verilator
+from covta.hw.rtl.shell import Shell
 
 pytestmark = pytest.mark.cocotb
 
@@ -25,9 +27,11 @@ def test_regressions(name, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", f"{verilator.parent}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("COVTA_TEST_CONFIG", name)
     monkeypatch.syspath_prepend(HERE)
+    verilog = tmp_path / "vta.v"
+    verilog.write_text(to_verilog(Shell(load_config(name)), "vta").text, encoding="utf-8")
     runner = runners.get_runner("verilator")
     runner.build(
-        sources=[build_verilog(load_config(name))],
+        sources=[verilog],
         hdl_toplevel="vta",
         always=True,
         timescale=("1ns", "1ps"),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
-from cocotb.triggers import ClockCycles, RisingEdge
+from cocotb.triggers import ClockCycles, RisingEdge, with_timeout
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiSlave
 
 from covta.hw.faults import FaultCause
@@ -19,6 +19,7 @@ from matmul import INSN_ADDR, OUT_ADDR, Matmul  # isort: skip
 
 CLOCK_NS = 2
 RUN_CYCLES = 20_000
+ANSWER_CYCLES = 1_000
 
 
 class Memory:
@@ -97,12 +98,13 @@ class Bench:
 
     async def write(self, name: str, value: int) -> int:
         """Write a register; the response."""
-        result = await self.host.write(REGISTER_BY_NAME[name].offset, value.to_bytes(4, "little"))
+        offset = REGISTER_BY_NAME[name].offset
+        result = await _soon(self.host.write(offset, value.to_bytes(4, "little")))
         return int(result.resp)
 
     async def read(self, name: str) -> int:
         """Read a register that answers OKAY."""
-        result = await self.host.read(REGISTER_BY_NAME[name].offset, 4)
+        result = await _soon(self.host.read(REGISTER_BY_NAME[name].offset, 4))
         assert int(result.resp) == 0, f"{name}: response {result.resp}"
         return int.from_bytes(result.data, "little")
 
@@ -161,3 +163,8 @@ class Bench:
                 await self.command("irq_ack")
                 return
         raise AssertionError("the machine did not become idle after a reset command")
+
+
+async def _soon(answer):
+    """The host's answer; a `SimTimeoutError` if none comes."""
+    return await with_timeout(answer, ANSWER_CYCLES * CLOCK_NS, "ns")
