@@ -49,7 +49,7 @@ demo: $(STAMP)
 	$(BIN)/python examples/demo.py
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow and not cocotb'
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
 
 lint: $(VENV)/.lint
 	$(BIN)/ruff check .

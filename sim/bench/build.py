@@ -20,7 +20,7 @@ from covta.hw.params import Config
 from covta.hw.rtl.clocks import LINGER_CYCLES, UNIT_CLOCKS
 from covta.sim.bench.cache import make_once
 
-__all__ = ["ToolError", "build_library", "build_verilog", "compile_library", "find_verilator"]
+__all__ = ["ToolError", "build_library", "build_verilog", "compile_library", "compiler_command"]
 
 TOP = "vta"
 LIBRARY = "libvta.so"
@@ -125,7 +125,7 @@ def _arguments(cfg: Config, *, trace: bool, one_edge: bool) -> tuple[str, ...]:
         "BENCH_MAX_OUTSTANDING": cfg.bus.max_outstanding,
         "BENCH_ONE_EDGE": int(one_edge),
     }
-    compiler = _compiler()
+    compiler = compiler_command()
     flags = (*_CPP_FLAGS, *_flags_of(compiler), *(f"-D{k}={v}" for k, v in constants.items()))
     return (
         *("--cc", "--exe", "--build", "-O3", "--top-module", TOP, "--prefix", "Vvta"),
@@ -138,8 +138,8 @@ def _arguments(cfg: Config, *, trace: bool, one_edge: bool) -> tuple[str, ...]:
     )
 
 
-def _compiler() -> str:
-    """Zig's clang makes models a third faster than g++ does."""
+def compiler_command() -> str:
+    """What compiles and links a model: Zig's clang makes it a third faster than g++ does."""
     named = os.environ.get(COMPILER_VARIABLE)
     if named:
         return named

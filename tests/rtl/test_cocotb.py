@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -11,6 +12,7 @@ from covta.hw.generate.tools import find_verilator
 from covta.hw.generate.verilog import to_verilog
 from covta.hw.params import load_config
 from covta.hw.rtl.shell import Shell
+from covta.sim.bench.build import compiler_command
 
 pytestmark = pytest.mark.cocotb
 
@@ -29,6 +31,9 @@ def test_regressions(name, tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(HERE)
     verilog = tmp_path / "vta.v"
     verilog.write_text(to_verilog(Shell(load_config(name)), "vta").text, encoding="utf-8")
+    if shutil.which("g++") is None:  # which compiles twice as fast
+        compiler = compiler_command().replace(" ", r"\ ")
+        monkeypatch.setenv("MAKEFLAGS", f"-- CXX={compiler} LINK={compiler}")
     runner = runners.get_runner("verilator")
     runner.build(
         sources=[verilog],
