@@ -43,6 +43,7 @@ from covta.compiler.ops import (
     TransposedConv2d,
     compile_operator,
 )
+from covta.compiler.ops.model import Machine
 from covta.compiler.ops.tiles import even
 from covta.compiler.ops.tune import tune
 from covta.hw.params import Config, ConfigError, load_config
@@ -184,7 +185,11 @@ def describe(cfg: Config) -> str:
 
 def dense_knobs(cfg: Config, operator: Conv2d) -> Any:
     """The default, but with padding stored and multiplied; None where a LOAD cannot pad so."""
-    knobs = dataclasses.replace(operator.default(cfg), skip_padding=False)
+    knobs = operator.default(cfg)
+    if knobs.lines:  # which only tiles without padding can be
+        machine, window = Machine(cfg), operator.window(cfg)
+        knobs = min(operator.candidates(cfg), key=lambda k: operator.estimate(machine, window, k))
+    knobs = dataclasses.replace(knobs, skip_padding=False)
     while not operator.legal(cfg, knobs) and knobs.rows > 1:
         knobs = dataclasses.replace(
             knobs, rows=even(operator.window(cfg).out_shape[0], knobs.rows - 1)

@@ -1,11 +1,13 @@
-"""Place every tile: inp and wgt as rings, acc in two banks."""
+"""Place every tile: inp and wgt as rings or caches, acc in two banks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from covta.compiler.backend.accumulators import place_accumulators
+from covta.compiler.backend.cache import Cache
 from covta.compiler.backend.errors import AllocationError
 from covta.compiler.backend.ops import Load, Tile, Trace
 from covta.compiler.backend.placement import Placement
@@ -21,8 +23,21 @@ for loads to run ahead, and so few that they come to lie in few ways and need fe
 micro-ops."""
 
 
-def allocate(cfg: Config, trace: Trace) -> Placement:
+def allocate(
+    cfg: Config,
+    trace: Trace,
+    lives: dict[Tile, Lifetime] | None = None,
+    *,
+    lead: int | None = None,
+) -> Placement:
     """Addresses for all tiles.
+
+    Parameters
+    ----------
+    lives : dict of Tile to Lifetime, optional
+        Of the trace, where they are known.
+    lead : int, optional
+        Let inp and wgt be a `Cache` with this lead where less is loaded then; else rings.
 
     Requires: tiles are read after they are loaded.
     Preserves: the order of loads and of their uses; later passes must keep it.
@@ -33,9 +48,9 @@ def allocate(cfg: Config, trace: Trace) -> Placement:
         If a pool's tiles that are alive together do not fit.
     """
     placement = Placement(bank_elems=cfg.acc_depth // 2)
-    lives = lifetimes(trace.ops)
+    lives = lifetimes(trace.ops) if lives is None else lives
     for scope, depth in (("inp", cfg.inp_depth), ("wgt", cfg.wgt_depth)):
-        _place_loaded(trace, scope, depth, lives, placement)
+        _place_loaded(trace, scope, depth, lives, placement, lead)
     place_accumulators(cfg, trace, lives, placement)
     for op in trace.ops:
         if isinstance(op, Load) and placement.home[op.dst] is not op.dst:
@@ -51,17 +66,22 @@ class _Pool:
     instances: dict[int, list[Tile]]
     generations: int | None
 
-    @property
+    @cached_property
     def largest(self) -> int:
         """Elements of the largest instance, each thread with a buffer of its own."""
         return max(sum(t.elems for t in tiles) for tiles in self.instances.values())
+
+    def in_order(self, lives: Mapping[Tile, Lifetime]) -> list[tuple[int, list[Tile]]]:
+        """First operation of each instance, and its tiles, in the order of the trace."""
+        firsts = [(min(lives[t].first for t in ts), ts) for ts in self.instances.values()]
+        return sorted(firsts, key=lambda item: item[0])
 
     @property
     def least(self) -> int:
         """Elements that it must have: of one instance, or of as many as the trace says."""
         return min(self.whole, self.largest * (self.generations or 1))
 
-    @property
+    @cached_property
     def whole(self) -> int:
         """Elements of everything that is ever in it."""
         return _distinct_elems(t for tiles in self.instances.values() for t in tiles)
@@ -75,7 +95,12 @@ def _distinct_elems(tiles: Iterable[Tile]) -> int:
 
 
 def _place_loaded(
-    trace: Trace, scope: str, depth: int, lives: dict[Tile, Lifetime], placement: Placement
+    trace: Trace,
+    scope: str,
+    depth: int,
+    lives: dict[Tile, Lifetime],
+    placement: Placement,
+    lead: int | None,
 ) -> None:
     pools: dict[str, _Pool] = {}
     for tile in lives:
@@ -88,15 +113,31 @@ def _place_loaded(
     if not pools:
         return
     base = 0
-    first: list[tuple[int, Ring, list[Tile]]] = []
-    for pool, size in _divide(list(pools.values()), scope, depth):
+    shares = _divide(list(pools.values()), scope, depth)
+    free = depth - sum(size for _, size in shares)
+    for pool, size in shares:
         slot = size if size >= pool.whole else pool.largest
-        ring = Ring(pool.name, base, size, slot, lives)
+        best = _claimed(pool, Ring(pool.name, base, size, slot, lives), placement)
+        if lead is not None and best.loaded_elems > pool.whole:
+            more = size if pool.generations is not None else min(pool.whole, size + free)
+            cache = Cache(pool.name, base, more, slot, lives, lead=lead)
+            try:
+                kept = _claimed(pool, cache, placement)
+            except AllocationError:
+                kept = best
+            if kept.loaded_elems < best.loaded_elems:
+                free -= more - size
+                best, size = kept, more
+        placement.update(best)
         base += size
-        for tiles in pool.instances.values():
-            first.append((min(lives[t].first for t in tiles), ring, tiles))
-    for now, ring, tiles in sorted(first, key=lambda item: item[0]):
-        ring.claim(tiles, now, placement)
+
+
+def _claimed(pool: _Pool, ring: Ring, placement: Placement) -> Placement:
+    """Where a ring puts the instances of a pool."""
+    result = Placement(bank_elems=placement.bank_elems)
+    for now, tiles in pool.in_order(ring.lives):
+        ring.claim(tiles, now, result)
+    return result
 
 
 def _divide(pools: Sequence[_Pool], scope: str, depth: int) -> list[tuple[_Pool, int]]:

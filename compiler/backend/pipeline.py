@@ -20,10 +20,13 @@ from covta.compiler.backend.merge import Merged, merge_loads
 from covta.compiler.backend.ops import DramTensor, Gemm, Load, Store, Trace
 from covta.compiler.backend.order import Early, Ordered, order
 from covta.compiler.backend.placement import Placement
+from covta.compiler.backend.prefetch import prefetch
 from covta.compiler.backend.requantize import fuse_requantize
 from covta.compiler.backend.resets import alternatives
 from covta.compiler.backend.stagger import narrow_start, stagger
 from covta.compiler.backend.taper import taper
+from covta.compiler.backend.turn import turn
+from covta.compiler.backend.uses import lifetimes
 from covta.hw.params import Config
 from covta.runtime.program import Program
 
@@ -113,13 +116,14 @@ def compile_trace(
     done("trace", trace)
     trace = done("requantize", fuse_requantize(cfg, trace))
     if reorder:
-        plan = _plan(cfg, trace, reorder=True)
+        plan = _plan(cfg, trace)
+        done("turn", plan.trace)
         for name, changes in _SHAPES.items():
             if name not in without:
                 plan = _best(cfg, plan, changes)
                 done(name, plan.trace)
     else:
-        plan = _plan(cfg, trace, reorder=False)
+        plan = _as_it_is(cfg, trace)
     done("allocate", plan.placement)
     done("merge", plan.merged)
     done("order", plan.ordered)
@@ -140,32 +144,86 @@ def compile_trace(
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """A trace, and where and when its operations happen."""
+    """A trace, where and when its operations happen, and the lead of what keeps its operands."""
 
     trace: Trace
     placement: Placement
     merged: Merged
     ordered: Ordered
+    lead: int | None
 
 
-def _plan(cfg: Config, trace: Trace, *, reorder: bool) -> _Plan:
+def _plan(cfg: Config, trace: Trace, leads: Sequence[int] | None = None) -> _Plan:
+    """The plan with the best of some leads.
+
+    Without them, with whichever seems quickest, back and forth if that is quicker still.
+    """
+    lives = lifetimes(trace.ops)
+    rings = _placed(cfg, trace, allocate(cfg, trace, lives), None)
+    ways = [rings]
+    search = leads is None and rings.cycles > GOOD_ENOUGH * _array_cycles(trace)
+    for lead in LEADS if search else leads or ():
+        placement = allocate(cfg, trace, lives, lead=lead)
+        if placement.loaded_elems < rings.placement.loaded_elems:
+            ways.append(_placed(cfg, trace, placement, lead))
+    best = min(ways, key=lambda way: way.cycles)
+    if search and best is not rings:
+        turned = turn(trace)
+        placement = allocate(cfg, turned, lead=best.lead)
+        best = min(best, _placed(cfg, turned, placement, best.lead), key=lambda way: way.cycles)
+    return _ordered(cfg, best)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Placed:
+    """Where tiles lie, in which order they are loaded, and how long that takes at least."""
+
+    trace: Trace
+    lead: int | None
+    placement: Placement
+    merged: Merged
+    cycles: int
+
+
+def _placed(cfg: Config, trace: Trace, placement: Placement, lead: int | None) -> _Placed:
+    merged, cycles = prefetch(cfg, trace, merge_loads(trace, placement), placement)
+    return _Placed(trace=trace, lead=lead, placement=placement, merged=merged, cycles=cycles)
+
+
+def _ordered(cfg: Config, way: _Placed) -> _Plan:
+    resets = alternatives(cfg, way.merged.ops, way.placement)
+    graph = dependences(way.merged, way.placement)
+
+    def orders(**options: Any) -> Ordered:
+        return order(cfg, way.trace, way.merged, graph, way.placement, resets, **options)
+
+    ordered = orders()
+    if ordered.cycles > WORTH_REORDERING * _array_cycles(way.trace):
+        others = (
+            orders(early=Early.ALL),
+            orders(early=Early.FIRST_BANK),
+            orders(gemms_first=False),
+        )
+        ordered = min(ordered, *others, key=lambda o: o.cycles)
+    return _Plan(
+        trace=way.trace,
+        placement=way.placement,
+        merged=way.merged,
+        ordered=ordered,
+        lead=way.lead,
+    )
+
+
+def _as_it_is(cfg: Config, trace: Trace) -> _Plan:
+    """Everything in the order of the trace."""
     placement = allocate(cfg, trace)
-    merged = merge_loads(trace, placement, join=reorder)
+    merged = merge_loads(trace, placement, join=False)
     ordered = Ordered(ops=merged.ops, starts=(0,) * len(merged.ops), cycles=0)
-    if reorder:
-        resets = alternatives(cfg, merged.ops, placement)
-        graph = dependences(merged, placement)
-        ordered = order(cfg, trace, merged, graph, placement, resets)
-        if ordered.cycles > WORTH_REORDERING * _array_cycles(trace):
-            ways: tuple[dict[str, Any], ...] = (
-                {"early": Early.ALL},
-                {"early": Early.FIRST_BANK},
-                {"gemms_first": False},
-            )
-            others = (order(cfg, trace, merged, graph, placement, resets, **way) for way in ways)
-            ordered = min(ordered, *others, key=lambda o: o.cycles)
-    return _Plan(trace=trace, placement=placement, merged=merged, ordered=ordered)
+    return _Plan(trace=trace, placement=placement, merged=merged, ordered=ordered, lead=None)
 
+
+LEADS = (0, 1, 2, 4)
+"""Leads of a `Cache` that are tried."""
 
 GOOD_ENOUGH = 1.005
 """Cycles for each of the array's with which no further shape is tried."""
@@ -198,7 +256,8 @@ def _best(cfg: Config, plan: _Plan, changes: Sequence[_Change]) -> _Plan:
             continue
         lengths.add(len(trace.ops))
         try:
-            best = min(best, _plan(cfg, trace, reorder=True), key=lambda p: p.ordered.cycles)
+            leads = () if plan.lead is None else (plan.lead,)
+            best = min(best, _plan(cfg, trace, leads), key=lambda p: p.ordered.cycles)
         except AllocationError:
             continue
     return best

@@ -44,6 +44,17 @@ class Placement:
         self.home[tile] = home or tile
         self.after[tile] = after
 
+    @property
+    def loaded_elems(self) -> int:
+        """Elements of the tiles that are not others'."""
+        return sum(tile.elems for tile, home in self.home.items() if tile is home)
+
+    def update(self, other: Placement) -> None:
+        """Take over tiles that `other` places."""
+        self.base |= other.base
+        self.home |= other.home
+        self.after |= other.after
+
     def banks(self, tile: Tile) -> int:
         """Mask of the banks of acc in which an acc tile lies."""
         begin = self.base[tile]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,17 +15,22 @@ __all__ = ["Ring"]
 
 
 @dataclass(kw_only=True)
-class _Resident:
-    """Something that lies in the ring: where, until which operation it is used, and read."""
+class Resident:
+    """Something that lies in the ring: where, until which operation it is used, and read.
+
+    What is left of a tile that is overwritten in part stays, for its reads.
+    """
 
     tile: Tile
     begin: int
+    end: int
     busy_until: int
     read_until: int
 
     @property
-    def end(self) -> int:
-        return self.begin + self.tile.elems
+    def whole(self) -> bool:
+        """Whether nothing of it is overwritten."""
+        return self.end - self.begin == self.tile.elems
 
 
 class Ring:
@@ -51,8 +57,8 @@ class Ring:
         self.base = base
         self.depth = depth
         self.slot = slot
-        self._lives = lives
-        self._residents: list[_Resident] = []
+        self.lives = lives
+        self._residents: list[Resident] = []
         self._next = 0
 
     def claim(self, tiles: Sequence[Tile], now: int, placement: Placement) -> None:
@@ -63,16 +69,7 @@ class Ring:
         AllocationError
             If there is no room beside what is still used.
         """
-        here = {r.tile.key: r for r in self._residents if r.tile.key is not None}
-        shared = {}
-        for tile in tiles:
-            resident = here.get(tile.key) if tile.key is not None else None
-            if (
-                resident is not None
-                and resident.tile.elems == tile.elems
-                and self._lives[resident.tile].last_load < now
-            ):
-                shared[tile] = resident
+        shared = self._shared(tiles, now)
         firsts, twins = self._distinct([t for t in tiles if t not in shared])
         keep = {id(r) for r in shared.values()}
         begin = self._room(sum(t.elems for t in firsts), now, keep)
@@ -81,11 +78,28 @@ class Ring:
         if begin is None:
             self._refuse(firsts, now)
         assert begin is not None
+        self._share(shared, placement)
+        self._put(firsts, begin, placement)
+        self._join(twins, placement)
+
+    def _shared(self, tiles: Sequence[Tile], now: int) -> dict[Tile, Resident]:
+        """Tiles whose contents are there, and where."""
+        here = {r.tile.key: r for r in self._residents if r.tile.key is not None and r.whole}
+        shared = {}
+        for tile in tiles:
+            resident = here.get(tile.key) if tile.key is not None else None
+            if (
+                resident is not None
+                and resident.tile.elems == tile.elems
+                and self.lives[resident.tile].last_load < now
+            ):
+                shared[tile] = resident
+        return shared
+
+    def _share(self, shared: dict[Tile, Resident], placement: Placement) -> None:
         for tile, resident in shared.items():
             placement.put(tile, self.base + resident.begin, home=resident.tile)
             self._prolong(resident, tile)
-        self._put(firsts, begin, placement)
-        self._join(twins, placement)
 
     def _distinct(self, tiles: Sequence[Tile]) -> tuple[list[Tile], dict[Tile, Tile]]:
         """Tiles that need a place of their own, and for the others the one they share."""
@@ -95,7 +109,7 @@ class Ring:
             twin = None
             if tile.key is not None:
                 twin = known.setdefault((tile.key, tile.elems), tile)
-            if twin in (None, tile) or self._lives[twin].last_load > self._lives[tile].first:
+            if twin in (None, tile) or self.lives[twin].last_load > self.lives[tile].first:
                 firsts.append(tile)
             else:
                 assert twin is not None
@@ -113,16 +127,28 @@ class Ring:
 
     def _put(self, tiles: Sequence[Tile], begin: int, placement: Placement) -> None:
         end = begin + sum(t.elems for t in tiles)
-        gone = [r for r in self._residents if r.begin < end and begin < r.end]
-        self._residents = [r for r in self._residents if not (r.begin < end and begin < r.end)]
+        gone, stay = [], []
+        for r in self._residents:
+            (gone if r.begin < end and begin < r.end else stay).append(r)
+        self._residents = stay
+        for r in gone:
+            for low, high in ((r.begin, min(r.end, begin)), (max(r.begin, end), r.end)):
+                if low < high:
+                    self._residents.append(dataclasses.replace(r, begin=low, end=high))
         at = begin
         for tile in tiles:
             to = at + tile.elems
             after = max((r.read_until for r in gone if r.begin < to and at < r.end), default=-1)
             placement.put(tile, self.base + at, after=after)
-            life = self._lives[tile]
+            life = self.lives[tile]
             self._residents.append(
-                _Resident(tile=tile, begin=at, busy_until=life.last, read_until=life.last_read)
+                Resident(
+                    tile=tile,
+                    begin=at,
+                    end=to,
+                    busy_until=life.last,
+                    read_until=life.last_read,
+                )
             )
             at = to
         self._next = end
@@ -134,8 +160,8 @@ class Ring:
                 if r.tile is twin:
                     self._prolong(r, tile)
 
-    def _prolong(self, resident: _Resident, tile: Tile) -> None:
-        life = self._lives[tile]
+    def _prolong(self, resident: Resident, tile: Tile) -> None:
+        life = self.lives[tile]
         resident.busy_until = max(resident.busy_until, life.last)
         resident.read_until = max(resident.read_until, life.last_read)
 

@@ -9,9 +9,10 @@ products is one super-block an item.
 
 from __future__ import annotations
 
+import itertools
 import math
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -19,6 +20,7 @@ import numpy as np
 
 from covta.compiler import te
 from covta.compiler.intrin import MachineIntrinsics
+from covta.compiler.ops.lines import Lines, overlap
 from covta.compiler.ops.model import Machine, TileCost, estimate, in_turns
 from covta.compiler.ops.operator import Operator, Scheduled, require
 from covta.compiler.ops.requantize import Requantize
@@ -35,6 +37,7 @@ __all__ = [
     "WindowKnobs",
     "WindowOperator",
     "divisors",
+    "in_order",
     "pair",
     "reduction",
     "requantize_cycles",
@@ -46,6 +49,9 @@ STAGES = (0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 MANY_LOADS = 1.01
 """What loads of single elements cost where the ALU has most to do, and little is read anyway."""
+
+MANY_LINES = 1.07
+"""What rows that lie apart cost, beside what the model knows of."""
 
 FEW_STAGES = 4
 """Of which a scratchpad holds no more where knobs give no number, unless it holds everything."""
@@ -89,6 +95,9 @@ class WindowKnobs:
     threads : int
         Virtual threads: 2 sum two tiles stage by stage in turns, each with a share of the
         scratchpads; what both load is there once. Only tiles that are all alike can be paired.
+    lines : bool
+        Load rows of the input by themselves, and go down the image strip by strip: a tile finds the
+        rows there that it shares with the one before.
     """
 
     rows: int
@@ -106,6 +115,7 @@ class WindowKnobs:
     weight_stages: int = 0
     banks: int = 2
     threads: int = 1
+    lines: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -272,6 +282,7 @@ class WindowOperator(Operator):
             and (knobs.threads == 1 or self._alike(cfg, knobs))
             and (knobs.gaps or self.window(cfg).sparse)
             and (knobs.skip_padding or (whole and self.window(cfg).pads_in_frame()))
+            and not (knobs.lines and (knobs.threads > 1 or not knobs.skip_padding))
         )
 
     def _alike(self, cfg: Config, knobs: WindowKnobs) -> bool:
@@ -314,6 +325,7 @@ class WindowOperator(Operator):
                 "weight_stages": STAGES,
                 "banks": (2, 1),
                 "threads": (1, 2),
+                "lines": (False, True),
             },
             lambda knobs: self.legal(cfg, knobs),
         )
@@ -397,8 +409,8 @@ class WindowOperator(Operator):
         w = self.window(cfg)
         machine = Machine(cfg)
         best: tuple[float, WindowKnobs] | None = None
-        for knobs in self.candidates(cfg):
-            cycles = self.estimate(machine, w, knobs)
+        for knobs in itertools.chain(self.candidates(cfg), self.line_candidates(cfg)):
+            cycles = self.estimate(machine, w, knobs) * (MANY_LINES if knobs.lines else 1)
             if best is None or cycles < best[0]:
                 best = cycles, knobs
         if best is None:
@@ -416,6 +428,8 @@ class WindowOperator(Operator):
 
     def estimate(self, machine: Machine, w: Window, knobs: WindowKnobs) -> float:
         """Cycles of a setting."""
+        if knobs.lines:
+            return self._estimate_lines(machine, w, knobs)
         cfg = machine.cfg
         oh, ow = w.out_shape
         rows, columns = w.extent(knobs)
@@ -478,6 +492,82 @@ class WindowOperator(Operator):
         cycles = estimate(machine, cost, tiles, outputs)
         return cycles if knobs.gaps or alu <= array else MANY_LOADS * cycles
 
+    def line_candidates(self, cfg: Config) -> Iterator[WindowKnobs]:
+        """Settings with `lines` that are worth estimating."""
+        w = self.window(cfg)
+        oh, ow = w.out_shape
+        if w.kernel[0] == 1 or not self.whole_windows:
+            return
+        for columns in dict.fromkeys(even(ow, max(1, ow // k)) for k in (1, 2, 4, 8)):
+            for rows in tile_sizes(oh):
+                for channels in tile_sizes(w.outputs):
+                    knobs = WindowKnobs(
+                        rows=rows, columns=columns, channels=channels, reduce=1, lines=True
+                    )
+                    if not self.legal(cfg, knobs):
+                        knobs = replace(knobs, banks=1)
+                    need = self.need(cfg, knobs)
+                    twice = 2 * need["inp"] <= cfg.inp_depth
+                    if twice and 2 * need["wgt"] <= cfg.wgt_depth and self.legal(cfg, knobs):
+                        yield knobs
+                        places = math.ceil(oh / rows) * math.ceil(ow / columns)
+                        if places > 1 and channels < w.outputs:
+                            yield replace(knobs, channels_first=False)
+
+    def _estimate_lines(self, machine: Machine, w: Window, knobs: WindowKnobs) -> float:
+        """Cycles of a setting with `lines`."""
+        cfg = machine.cfg
+        oh, ow = w.out_shape
+        need = self.need(cfg, knobs)
+        axes = zip(
+            (oh, ow), (knobs.rows, knobs.columns), (w.height, w.width),
+            w.kernel, w.stride, w.padding, w.dilation, strict=True,
+        )  # fmt: skip
+        (rows, new_rows), (columns, _) = (overlap(*axis) for axis in axes)
+        down, strips = math.ceil(oh / knobs.rows), math.ceil(ow / knobs.columns)
+        places, across = down * strips, math.ceil(w.outputs / knobs.channels)
+        cuts = zip(w.kernel, w.part(knobs), strict=True)
+        stages = w.inputs // knobs.reduce * math.prod(math.ceil(k / n) for k, n in cuts)
+        inputs = w.inputs * knobs.groups * columns / places
+        lines = Lines(
+            inputs=inputs * rows, new_inputs=inputs * new_rows,
+            weights=0 if w.shared else stages * need["wgt"], places=places, across=across,
+            inp_room=cfg.inp_depth - need["inp"], wgt_room=cfg.wgt_depth - need["wgt"],
+            channels_first=knobs.channels_first,
+        )  # fmt: skip
+        inp, wgt = (
+            n * size / cfg.bus_bytes
+            for n, size in zip(
+                lines.loaded(), (cfg.inp_elem_bytes, cfg.wgt_elem_bytes), strict=True
+            )
+        )
+        repeats = w.images * math.ceil(w.groups / knobs.groups)
+        tiles = places * across
+        outputs = knobs.rows * knobs.columns * math.prod(w.phases) * knobs.channels * knobs.groups
+        array = outputs * w.inputs * w.taps * w.inside + 4 * stages + 12
+        alu = outputs * requantize_cycles(cfg, self.requantize, self.within) + 16
+        fetch = machine.fetch(12 + (4 + w.taps) * stages)
+        read = (inp + wgt) / tiles + fetch
+        if knobs.channels_first:  # what there is no room for before comes beside the first tile
+            early = max(0.0, cfg.inp_depth - lines.inputs) * cfg.inp_elem_bytes / cfg.bus_bytes
+            late = inp / places - early
+            busy = max(array, alu)
+            rest = wgt / tiles + fetch
+            read = max(read, (max(busy, rest + late) + (across - 1) * max(busy, rest)) / across)
+        cost = TileCost(
+            read=read,
+            first=machine.read(need["inp"] * cfg.inp_elem_bytes, 1)
+            + machine.read(need["wgt"] * cfg.wgt_elem_bytes, 1),
+            array=array,
+            reset=outputs,
+            alu=alu,
+            write=machine.write(outputs * cfg.out_elem_bytes),
+            slots=cfg.acc_depth // 2 // need["acc"],
+        )
+        if knobs.banks == 1:
+            return in_turns(machine, cost, repeats * tiles, ahead=cost.first)
+        return estimate(machine, cost, repeats * tiles, outputs)
+
     def bounds(self, cfg: Config, *, skip_padding: bool = True) -> dict[str, float]:
         """Cycles that each part of the machine needs at least.
 
@@ -518,9 +608,7 @@ class WindowOperator(Operator):
         oh, ow = w.out_shape
         shape = (w.images, w.groups, oh, ow, w.outputs)
         tile = (1, knobs.groups, knobs.rows, knobs.columns, knobs.channels)
-        boxes = [(b[0], b[1], b[4], b[2], b[3]) for b in grid(shape, tile)]
-        if not knobs.channels_first:
-            boxes.sort(key=lambda b: tuple(r[0] for r in b))
+        boxes = in_order([(b[0], b[1], b[4], b[2], b[3]) for b in grid(shape, tile)], knobs)
         if knobs.taper:
             last = boxes.pop()
             whole = (knobs.rows, knobs.columns) == (oh, ow)
@@ -643,7 +731,7 @@ class WindowOperator(Operator):
         far = s.cache_read(w, "wgt", [sums])
         for tensor, stages in ((near, knobs.stages), (far, knobs.weight_stages)):
             s[tensor].compute_at(s[sums], stage_x)
-            s[tensor].pragma(s[tensor].axes[3], "dma_copy")
+            s[tensor].pragma(s[tensor].axes[4 if knobs.lines and tensor is near else 3], "dma_copy")
             if stages:
                 s[tensor].double_buffer(stages)
         return Scheduled(schedule=s, args=(x, w, *vectors.values(), y))
@@ -720,6 +808,25 @@ def _keeping(depth: int, stage: int, parts: int) -> int:
     """Stages to give room so that those of a tile stay, and the next's can be loaded; 0 if none."""
     enough = [n for n in STAGES if n > parts and n * stage <= depth]
     return min(enough, default=parts if parts in STAGES and parts * stage <= depth else 0)
+
+
+def in_order(boxes: Iterable[Box], knobs: WindowKnobs) -> list[Box]:
+    """Boxes as (images, super-blocks, channels, rows, columns), in order of work.
+
+    With `lines` back and forth, since what is needed again soonest stays.
+    """
+
+    def key(box: Box) -> tuple[int, ...]:
+        n, g, c, y, x = (begin for begin, _ in box)
+        place = (x, y) if knobs.lines else (y, x)
+        return (n, g, *place, c) if knobs.channels_first else (n, g, c, *place)
+
+    ordered = sorted(boxes, key=key)
+    if not knobs.lines:
+        return ordered
+    same = slice(0, 4 if knobs.channels_first else 3)
+    rows = [list(row) for _, row in itertools.groupby(ordered, key=lambda b: key(b)[same])]
+    return [box for k, row in enumerate(rows) for box in (row[::-1] if k % 2 else row)]
 
 
 def reduction(z: Window, cfg: Config) -> list[te.IterVar]:

@@ -111,7 +111,8 @@ def test_every_stage_prints():
     compiled = compile_trace(EDGE, CASE.trace)
     names = [stage.name for stage in compiled.stages]
     assert names == [
-        "trace", "requantize", "stagger", "taper", "allocate", "merge", "order", "compress", "emit",
+        "trace", "requantize", "turn", "stagger", "taper", "allocate", "merge", "order",
+        "compress", "emit",
     ]  # fmt: skip
     assert all(f"---- {name}" in str(compiled) for name in names)
     assert str(compile_trace(EDGE, CASE.trace)) == str(compiled)

@@ -69,3 +69,16 @@ def test_columns_that_a_stride_steps_over_need_not_be_loaded():
         assert (compiled.result(run) == operator.reference(arrays)).all()
         beats[gaps] = run.counters["load.read_beats"]
     assert beats[False] < beats[True]
+
+
+def test_lines_load_every_row_once():
+    cfg = load_config("edge")
+    layer = Conv2d(in_channels=32, out_channels=32, height=24, width=24, padding=1)
+    knobs = replace(layer.default(cfg), rows=2, columns=24, channels=1, taper=False)
+    loaded = {}
+    for lines in (False, True):
+        setting = replace(knobs, lines=lines)
+        placement = compile_operator(cfg, layer, setting).built.backend.stages[-5].result
+        tiles = {t for t in placement.home.values() if t.scope == "inp"}
+        loaded[lines] = sum(tile.elems for tile in tiles)
+    assert loaded[True] == 2 * 24 * 24 < loaded[False]
