@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from covta.compiler.backend.ops import Tile
 from covta.compiler.backend.placement import Placement
-from covta.compiler.backend.ring import Resident, Ring
+from covta.compiler.backend.residents import NEVER
+from covta.compiler.backend.ring import Ring
 from covta.compiler.backend.uses import Lifetime
 
 __all__ = ["Cache"]
 
-
-NEVER = math.inf
+_NOTHING = np.array([[-1], [-1], [NEVER]])
+"""The uses of no resident."""
 
 
 class Cache(Ring):
@@ -50,7 +50,6 @@ class Cache(Ring):
         for tile, life in lives.items():
             if tile.pool == pool and tile.key is not None:
                 self._uses.setdefault(tile.key, []).append(life.first)
-        self._needed: dict[Tile, float] = {}
         self._begins: deque[int] = deque([-1] * (lead + 1), maxlen=lead + 1)
 
     def claim(self, tiles: Sequence[Tile], now: int, placement: Placement) -> None:
@@ -60,54 +59,39 @@ class Cache(Ring):
         self._share(shared, placement)
         firsts, twins = self._distinct([t for t in tiles if t not in shared])
         for tile in firsts:
-            begin = self._room(tile.elems, now, set())
+            begin = self._room(tile.elems, now, ())
             if begin is None:
                 self._refuse([tile], now)
             assert begin is not None
             self._put([tile], begin, placement)
-            self._needed[tile] = self._next_use(tile)
         self._join(twins, placement)
 
-    def _prolong(self, resident: Resident, tile: Tile) -> None:
-        super()._prolong(resident, tile)
-        self._needed[resident.tile] = self._next_use(tile)
-
-    def _room(self, size: int, now: int, keep: set[int]) -> int | None:
-        if not self._residents:
+    def _room(self, size: int, now: int, keep: Collection[int]) -> int | None:
+        assert not keep, keep
+        if not len(self._residents):
             return 0 if size <= self.depth else None
-        need = self._needed.get
-        there = np.array(
-            [
-                (
-                    r.begin,
-                    r.end,
-                    r.busy_until,
-                    r.read_until,
-                    need(r.tile, NEVER) if r.whole else NEVER,
-                )
-                for r in self._residents
-            ]
-        )
-        there = there[np.argsort(there[:, 0])]
-        at = np.unique(np.concatenate([[0], there[:, 0], there[:, 1]]))
-        at = at[at + size <= self.depth]
-        first = np.searchsorted(there[:, 1], at, side="right")
-        last = np.searchsorted(there[:, 0], at + size, side="left")
-        busy, read, needed = (np.full(len(at), v) for v in (-1.0, -1.0, NEVER))
-        for k in range(int((last - first).max(initial=0))):
-            row = there[np.minimum(first + k, len(there) - 1)]
-            gone = first + k < last
-            busy = np.where(gone, np.maximum(busy, row[:, 2]), busy)
-            read = np.where(gone, np.maximum(read, row[:, 3]), read)
-            needed = np.where(gone, np.minimum(needed, row[:, 4]), needed)
-        free = np.flatnonzero(busy < now)
-        if not len(free):
+        begins, ends, *uses = self._residents.table
+        at = np.concatenate([[0], begins, ends])
+        at = np.sort(at[at <= self.depth - size])
+        # what lies in the room that begins at each; reduceat takes pairs of indices
+        spans = np.empty(2 * len(at), np.int64)
+        spans[::2] = np.searchsorted(ends, at, side="right")
+        spans[1::2] = np.searchsorted(begins, at + size, side="left")
+        used = np.concatenate([uses, _NOTHING], axis=1)
+        busy, read, urgency = np.maximum.reduceat(used, spans, axis=1)[:, ::2]
+        nothing = spans[::2] == spans[1::2]
+        busy[nothing], read[nothing], urgency[nothing] = _NOTHING
+        free = busy < now
+        late = free & (read < self._begins[0])
+        best = np.flatnonzero(late if late.any() else free)
+        if not len(best):
             return None
-        at, read, needed = at[free], read[free], needed[free]
-        best = np.lexsort((at != self._next, read, -needed, read >= self._begins[0]))
+        for least in (urgency, read, at != self._next):
+            values = least[best]
+            best = best[values == values.min()]
         return int(at[best[0]])
 
-    def _next_use(self, tile: Tile) -> float:
+    def _urgency(self, tile: Tile) -> int:
         uses = self._uses.get(tile.key, ()) if tile.key is not None else ()
         k = bisect_right(uses, self.lives[tile].first)
-        return uses[k] if k < len(uses) else NEVER
+        return -uses[k] if k < len(uses) else NEVER

@@ -8,8 +8,10 @@ From here on passes reorder (`order`), place tiles (`allocate`), cut loops into 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import count
 
 from covta.hw.isa import AluOp, MemoryType
@@ -138,13 +140,16 @@ class Gemm:
     loops: tuple[Loop, ...] = ()
     reset: bool = False
 
-    @property
+    @cached_property
     def cycles(self) -> int:
         """Micro-ops it takes."""
-        n = len(self.points)
-        for loop in self.loops:
-            n *= loop.count
-        return n
+        return len(self.points) * math.prod(loop.count for loop in self.loops)
+
+    @cached_property
+    def operands(self) -> tuple[Tile, ...]:
+        """Tiles that the points name, each once."""
+        tiles = (t for p in self.points for t in (p.src_tile, p.wgt_tile) if t is not None)
+        return tuple(dict.fromkeys(tiles))
 
     def __str__(self) -> str:
         return f"{'reset' if self.reset else 'gemm'} {self.dst} {_shape(self)}"
@@ -171,6 +176,7 @@ class Alu:
     imm: int | None = None
 
     cycles = Gemm.cycles
+    operands = Gemm.operands
 
     def __str__(self) -> str:
         source = self.imm if self.imm is not None else self.points[0].src_tile
@@ -236,8 +242,5 @@ class Trace:
         for op in self.ops:
             seen.setdefault(op.src if isinstance(op, Store) else op.dst)
             if isinstance(op, Gemm | Alu):
-                for p in op.points:
-                    for tile in (p.src_tile, p.wgt_tile):
-                        if tile is not None:
-                            seen.setdefault(tile)
+                seen |= dict.fromkeys(op.operands)
         return iter(seen)

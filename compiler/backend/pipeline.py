@@ -17,7 +17,7 @@ from covta.compiler.backend.emit import emit
 from covta.compiler.backend.errors import AllocationError
 from covta.compiler.backend.insns import Insn
 from covta.compiler.backend.merge import Merged, merge_loads
-from covta.compiler.backend.ops import DramTensor, Gemm, Load, Store, Trace
+from covta.compiler.backend.ops import DramTensor, Gemm, Load, Store, Tile, Trace
 from covta.compiler.backend.order import Early, Ordered, order
 from covta.compiler.backend.placement import Placement
 from covta.compiler.backend.prefetch import prefetch
@@ -26,7 +26,7 @@ from covta.compiler.backend.resets import alternatives
 from covta.compiler.backend.stagger import narrow_start, stagger
 from covta.compiler.backend.taper import taper
 from covta.compiler.backend.turn import turn
-from covta.compiler.backend.uses import lifetimes
+from covta.compiler.backend.uses import Lifetime, lifetimes
 from covta.hw.params import Config
 from covta.runtime.program import Program
 
@@ -153,25 +153,30 @@ class _Plan:
     lead: int | None
 
 
-def _plan(cfg: Config, trace: Trace, leads: Sequence[int] | None = None) -> _Plan:
-    """The plan with the best of some leads.
-
-    Without them, with whichever seems quickest, back and forth if that is quicker still.
-    """
-    lives = lifetimes(trace.ops)
-    rings = _placed(cfg, trace, allocate(cfg, trace, lives), None)
-    ways = [rings]
-    search = leads is None and rings.cycles > GOOD_ENOUGH * _array_cycles(trace)
-    for lead in LEADS if search else leads or ():
-        placement = allocate(cfg, trace, lives, lead=lead)
-        if placement.loaded_elems < rings.placement.loaded_elems:
-            ways.append(_placed(cfg, trace, placement, lead))
-    best = min(ways, key=lambda way: way.cycles)
-    if search and best is not rings:
-        turned = turn(trace)
-        placement = allocate(cfg, turned, lead=best.lead)
-        best = min(best, _placed(cfg, turned, placement, best.lead), key=lambda way: way.cycles)
+def _plan(cfg: Config, trace: Trace) -> _Plan:
+    """The plan with rings, or with caches and back and forth where that is quicker."""
+    rings = _placed(cfg, trace, lifetimes(trace.ops), None)
+    best = rings
+    if rings.cycles > GOOD_ENOUGH * _array_cycles(trace):
+        best = _kept(cfg, trace, rings)
     return _ordered(cfg, best)
+
+
+def _kept(cfg: Config, trace: Trace, rings: _Placed) -> _Placed:
+    """With caches: as long as more lead means less waiting."""
+    lives = lifetimes(trace.ops)
+    best = rings
+    for lead in LEADS:
+        way = _placed(cfg, trace, lives, lead)
+        if way.placement.loaded_elems >= rings.placement.loaded_elems:
+            break
+        if best is not rings and way.cycles >= best.cycles:
+            break
+        best = min(best, way, key=lambda way: way.cycles)
+    if best is rings:
+        return best
+    turned = turn(trace)
+    return min(best, _placed(cfg, turned, lifetimes(turned.ops), best.lead), key=lambda w: w.cycles)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,7 +190,8 @@ class _Placed:
     cycles: int
 
 
-def _placed(cfg: Config, trace: Trace, placement: Placement, lead: int | None) -> _Placed:
+def _placed(cfg: Config, trace: Trace, lives: dict[Tile, Lifetime], lead: int | None) -> _Placed:
+    placement = allocate(cfg, trace, lives, lead=lead)
     merged, cycles = prefetch(cfg, trace, merge_loads(trace, placement), placement)
     return _Placed(trace=trace, lead=lead, placement=placement, merged=merged, cycles=cycles)
 
@@ -256,8 +262,8 @@ def _best(cfg: Config, plan: _Plan, changes: Sequence[_Change]) -> _Plan:
             continue
         lengths.add(len(trace.ops))
         try:
-            leads = () if plan.lead is None else (plan.lead,)
-            best = min(best, _plan(cfg, trace, leads), key=lambda p: p.ordered.cycles)
+            placed = _placed(cfg, trace, lifetimes(trace.ops), plan.lead)
+            best = min(best, _ordered(cfg, placed), key=lambda p: p.ordered.cycles)
         except AllocationError:
             continue
     return best

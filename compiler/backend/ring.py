@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 from covta.compiler.backend.errors import AllocationError
 from covta.compiler.backend.ops import Tile
 from covta.compiler.backend.placement import Placement
+from covta.compiler.backend.residents import NEVER, Resident, Residents
 from covta.compiler.backend.uses import Lifetime
 
 __all__ = ["Ring"]
-
-
-@dataclass(kw_only=True)
-class Resident:
-    """Something that lies in the ring: where, until which operation it is used, and read.
-
-    What is left of a tile that is overwritten in part stays, for its reads.
-    """
-
-    tile: Tile
-    begin: int
-    end: int
-    busy_until: int
-    read_until: int
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing of it is overwritten."""
-        return self.end - self.begin == self.tile.elems
 
 
 class Ring:
@@ -58,7 +38,7 @@ class Ring:
         self.depth = depth
         self.slot = slot
         self.lives = lives
-        self._residents: list[Resident] = []
+        self._residents = Residents()
         self._next = 0
 
     def claim(self, tiles: Sequence[Tile], now: int, placement: Placement) -> None:
@@ -71,35 +51,32 @@ class Ring:
         """
         shared = self._shared(tiles, now)
         firsts, twins = self._distinct([t for t in tiles if t not in shared])
-        keep = {id(r) for r in shared.values()}
-        begin = self._room(sum(t.elems for t in firsts), now, keep)
+        begin = self._room(sum(t.elems for t in firsts), now, shared.values())
         if begin is None and shared:  # start afresh, all of it
-            return self._claim_afresh(tiles, now, placement)
+            shared = {}
+            firsts, twins = self._distinct(tiles)
+            begin = self._room(sum(t.elems for t in firsts), now, ())
         if begin is None:
             self._refuse(firsts, now)
         assert begin is not None
         self._share(shared, placement)
-        self._put(firsts, begin, placement)
+        if firsts:
+            self._put(firsts, begin, placement)
         self._join(twins, placement)
 
-    def _shared(self, tiles: Sequence[Tile], now: int) -> dict[Tile, Resident]:
+    def _shared(self, tiles: Sequence[Tile], now: int) -> dict[Tile, int]:
         """Tiles whose contents are there, and where."""
-        here = {r.tile.key: r for r in self._residents if r.tile.key is not None and r.whole}
         shared = {}
         for tile in tiles:
-            resident = here.get(tile.key) if tile.key is not None else None
-            if (
-                resident is not None
-                and resident.tile.elems == tile.elems
-                and self.lives[resident.tile].last_load < now
-            ):
-                shared[tile] = resident
+            begin = self._residents.find(tile)
+            if begin is not None and self.lives[self._residents.at(begin)].last_load < now:
+                shared[tile] = begin
         return shared
 
-    def _share(self, shared: dict[Tile, Resident], placement: Placement) -> None:
-        for tile, resident in shared.items():
-            placement.put(tile, self.base + resident.begin, home=resident.tile)
-            self._prolong(resident, tile)
+    def _share(self, shared: Mapping[Tile, int], placement: Placement) -> None:
+        for tile, begin in shared.items():
+            placement.put(tile, self.base + begin, home=self._residents.at(begin))
+            self._prolong(begin, tile)
 
     def _distinct(self, tiles: Sequence[Tile]) -> tuple[list[Tile], dict[Tile, Tile]]:
         """Tiles that need a place of their own, and for the others the one they share."""
@@ -116,73 +93,51 @@ class Ring:
                 twins[tile] = twin
         return firsts, twins
 
-    def _claim_afresh(self, tiles: Sequence[Tile], now: int, placement: Placement) -> None:
-        firsts, twins = self._distinct(tiles)
-        begin = self._room(sum(t.elems for t in firsts), now, set())
-        if begin is None:
-            self._refuse(firsts, now)
-        assert begin is not None
-        self._put(firsts, begin, placement)
-        self._join(twins, placement)
-
     def _put(self, tiles: Sequence[Tile], begin: int, placement: Placement) -> None:
-        end = begin + sum(t.elems for t in tiles)
-        gone, stay = [], []
-        for r in self._residents:
-            (gone if r.begin < end and begin < r.end else stay).append(r)
-        self._residents = stay
-        for r in gone:
-            for low, high in ((r.begin, min(r.end, begin)), (max(r.begin, end), r.end)):
-                if low < high:
-                    self._residents.append(dataclasses.replace(r, begin=low, end=high))
-        at = begin
+        residents = []
         for tile in tiles:
-            to = at + tile.elems
-            after = max((r.read_until for r in gone if r.begin < to and at < r.end), default=-1)
-            placement.put(tile, self.base + at, after=after)
-            life = self.lives[tile]
-            self._residents.append(
-                Resident(
-                    tile=tile,
-                    begin=at,
-                    end=to,
-                    busy_until=life.last,
-                    read_until=life.last_read,
-                )
-            )
-            at = to
-        self._next = end
+            life, end = self.lives[tile], begin + tile.elems
+            residents.append(Resident(begin, end, life.last, life.last_read, self._urgency(tile)))
+            begin = end
+        overwritten = self._residents.put(tiles, residents)
+        for tile, resident, after in zip(tiles, residents, overwritten, strict=True):
+            placement.put(tile, self.base + resident.begin, after=after)
+        self._next = begin
 
-    def _join(self, twins: dict[Tile, Tile], placement: Placement) -> None:
+    def _join(self, twins: Mapping[Tile, Tile], placement: Placement) -> None:
         for tile, twin in twins.items():
             placement.put(tile, placement.base[twin], home=twin)
-            for r in self._residents:
-                if r.tile is twin:
-                    self._prolong(r, tile)
+            self._prolong(placement.base[twin] - self.base, tile)
 
-    def _prolong(self, resident: Resident, tile: Tile) -> None:
+    def _prolong(self, begin: int, tile: Tile) -> None:
         life = self.lives[tile]
-        resident.busy_until = max(resident.busy_until, life.last)
-        resident.read_until = max(resident.read_until, life.last_read)
+        self._residents.prolong(begin, life.last, life.last_read, self._urgency(tile))
 
-    def _room(self, size: int, now: int, keep: set[int]) -> int | None:
+    def _urgency(self, tile: Tile) -> int:
+        """How soon a tile's contents are needed after it; a ring does not care."""
+        return NEVER
+
+    def _room(self, size: int, now: int, keep: Collection[int]) -> int | None:
         """Where `size` elements may begin without touching what is used: next, or further on."""
         if size > self.depth:
             return None
-        busy = [r for r in self._residents if r.busy_until >= now or id(r) in keep]
-        ahead = sorted(r.end for r in busy if r.end > self._next)
-        behind = sorted(r.end for r in busy if r.end <= self._next)
-        for begin in (self._next, *ahead, 0, *behind):
+        begins, ends, busy_until, _, _ = self._residents.table
+        busy = busy_until >= now
+        busy[[self._residents.number(begin) for begin in keep]] = True
+        begins, ends = begins[busy], ends[busy]
+        ahead, behind = ends[ends > self._next], ends[ends <= self._next]
+        for begin in (self._next, *ahead.tolist(), 0, *behind.tolist()):
             if size <= self.slot and begin // self.slot != (begin + size - 1) // self.slot:
                 begin += -begin % self.slot
             end = begin + size
-            if end <= self.depth and not any(r.begin < end and begin < r.end for r in busy):
+            if end <= self.depth and not ((begins < end) & (begin < ends)).any():
                 return begin
         return None
 
     def _refuse(self, tiles: Sequence[Tile], now: int) -> None:
         need = sum(t.elems for t in tiles)
-        used = sum(r.tile.elems for r in self._residents if r.busy_until >= now)
+        begins, ends, busy_until, _, _ = self._residents.table
+        used = (ends - begins)[busy_until >= now].sum()
         raise AllocationError(
             f"pool {self.pool}: an instance of {need} elements must fit the pool's {self.depth} of"
             f" {tiles[0].scope} beside {used} that are still used"

@@ -18,13 +18,7 @@ def reads(op: Op) -> tuple[Tile, ...]:
         return (op.src,)
     if isinstance(op, Gemm) and op.reset:
         return ()
-    tiles: dict[Tile, None] = {op.dst: None}
-    for point in op.points:
-        if point.src_tile is not None:
-            tiles[point.src_tile] = None
-        if point.wgt_tile is not None:
-            tiles[point.wgt_tile] = None
-    return tuple(tiles)
+    return op.dst, *(tile for tile in op.operands if tile is not op.dst)
 
 
 def written(op: Op) -> Tile | None:
