@@ -2,7 +2,8 @@
 
 An instruction's list is read once, a micro-op a cycle, before it starts, and has to be brought from
 DRAM; so lists are kept short and alike: loops are joined where their strides allow, regular points
-become loops again, and the two longest loops stay loops.
+become loops again, and the two longest loops stay loops. The ALU reads operand 2 once for turns
+that follow each other and share it: what changes it stays a loop, the outer one.
 """
 
 from __future__ import annotations
@@ -83,7 +84,8 @@ def _loops(cfg: Config, op: Gemm | Alu, placement: Placement) -> Iterator[Insn]:
         return
     ordered = isinstance(op, Alu) and _order_matters(op, points, axes)
     limit = max(1, min(MOST_UOPS, cfg.uop_depth // 4))
-    for uops, outer, inner in _cut(points, axes, ordered=ordered, limit=limit):
+    shared = isinstance(op, Alu) and 0 < op.sources < op.cycles
+    for uops, outer, inner in _cut(points, axes, ordered=ordered, shared=shared, limit=limit):
         if isinstance(op, Gemm):
             yield GemmInsn(uops=uops, outer=outer, inner=inner, reset=op.reset)
         else:
@@ -173,20 +175,20 @@ def _joined(axes: Sequence[_Axis], *, ordered: bool) -> list[_Axis]:
 
 
 def _cut(
-    points: np.ndarray, axes: Sequence[_Axis], *, ordered: bool, limit: int
+    points: np.ndarray, axes: Sequence[_Axis], *, ordered: bool, shared: bool, limit: int
 ) -> Iterator[tuple[tuple[Uop, ...], Loop, Loop]]:
     points, found = _factor(points)
     axes = _joined([*axes, *found], ordered=ordered)
     if not ordered:
         points, axes = _ascending(points, axes)
-    loops = _choose(axes, ordered=ordered)
+    loops = _choose(axes, ordered=ordered, shared=shared)
     rest = [axis for axis in axes if all(axis is not loop for loop in loops)]
     uops = _expand(points, rest)
     if len(uops) > limit and ordered and loops:
         first, *others = axes  # do its turns one after the other
         for turn in range(first.count):
             moved = points + turn * np.array(first.step)
-            yield from _cut(moved, others, ordered=True, limit=limit)
+            yield from _cut(moved, others, ordered=True, shared=shared, limit=limit)
         return
     for begin in range(0, len(uops), limit):
         yield from _instructions(uops[begin : begin + limit], loops)
@@ -224,8 +226,11 @@ def _ascending(points: np.ndarray, axes: Sequence[_Axis]) -> tuple[np.ndarray, l
     return points, turned
 
 
-def _choose(axes: Sequence[_Axis], *, ordered: bool) -> list[_Axis]:
-    """At most two that stay loops, outer first: the longest, or if order matters the first."""
+def _choose(axes: Sequence[_Axis], *, ordered: bool, shared: bool) -> list[_Axis]:
+    """At most two that stay loops, outer first: the longest, or if order matters the first.
+
+    If operand 2 is `shared`, those that change it before others.
+    """
     if ordered:
         chosen = []
         for axis in axes[:2]:
@@ -234,5 +239,9 @@ def _choose(axes: Sequence[_Axis], *, ordered: bool) -> list[_Axis]:
             chosen.append(axis)
         return chosen
     able = [axis for axis in axes if min(axis.step) >= 0]
-    chosen = sorted(able, key=lambda axis: axis.count, reverse=True)[:2]
-    return sorted(chosen, key=lambda axis: axis.step, reverse=True)
+
+    def changes(axis: _Axis) -> bool:
+        return shared and axis.step[1] != 0
+
+    chosen = sorted(able, key=lambda axis: (changes(axis), axis.count), reverse=True)[:2]
+    return sorted(chosen, key=lambda axis: (changes(axis), axis.step), reverse=True)

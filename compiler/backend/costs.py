@@ -43,10 +43,9 @@ def work_cycles(cfg: Config, op: Op) -> int:
     if isinstance(op, Gemm):
         return op.cycles
     if isinstance(op, Alu):
-        each = 1 if op.imm is not None else 2
         if op.op == AluOp.MUL:
-            each = cfg.mul_cycles
-        return each * op.cycles
+            return max(cfg.mul_cycles * op.cycles, op.cycles + op.sources)
+        return op.cycles + op.sources
     if isinstance(op, Load):
         padding = op.elems - op.y_size * op.x_size
         return beats(cfg, op) + padding + INSN_BYTES // cfg.bus_bytes

@@ -178,6 +178,14 @@ class Alu:
     cycles = Gemm.cycles
     operands = Gemm.operands
 
+    @cached_property
+    def sources(self) -> int:
+        """Elements that are read beside dst; turns that share one follow each other."""
+        if self.imm is not None:
+            return 0
+        each = len({(p.src_tile, p.src) for p in self.points})
+        return each * math.prod(loop.count for loop in self.loops if loop.src)
+
     def __str__(self) -> str:
         source = self.imm if self.imm is not None else self.points[0].src_tile
         return f"alu {self.op.name} {self.dst} {source} {_shape(self)}"

@@ -72,19 +72,21 @@ def order(
     *,
     early: Early = Early.NONE,
     gemms_first: bool = True,
+    share_resets: bool = False,
 ) -> Ordered:
     """List scheduling over the in-order compute queue.
 
     `early` biases, of those that wait for nothing, begin the stream: they delay the load unit by
     their beats, but do not queue behind its bursts. With `gemms_first` nothing is issued that would
-    hold up the next GEMM.
+    hold up the next GEMM. With `share_resets` the array resets where it has less left to do than
+    the ALU, too.
 
-    Rewrite: operations change places; a reset becomes the array's or the ALU's, whichever is
-    done first.
+    Rewrite: operations change places; a reset becomes the ALU's, or the array's where that is done
+    sooner and the next GEMM waits for it.
     Preserves: dependences of `graph`; the order of GEMMs, of loads, and of both among each other as
     far as addresses ask for it.
     """
-    scheduler = _Scheduler(cfg, trace, merged, graph, placement, resets, gemms_first)
+    scheduler = _Scheduler(cfg, trace, merged, graph, placement, resets, gemms_first, share_resets)
     if early is not Early.NONE:
         scheduler.issue_biases(early)
     return scheduler.run()
@@ -142,9 +144,11 @@ class _Scheduler:
         placement: Placement,
         resets: Mapping[Gemm, tuple[Alu, ...]],
         gemms_first: bool,
+        share_resets: bool,
     ) -> None:
         self.cfg = cfg
         self.gemms_first = gemms_first
+        self.share_resets = share_resets
         self.graph = graph
         self.resets = resets
         self.steps = {
@@ -330,12 +334,12 @@ class _Scheduler:
         return (array, array + cycles), (alu, alu + steps * cycles if steps else 0)
 
     def _by_array(self, node: Node, array: tuple[int, int], alu: tuple[int, int]) -> bool:
-        """Whether the array is to do a reset: it has less left to do, or is sooner done with it
-        where the next GEMM waits for that."""
+        """Whether the array is to do a reset: it is sooner done with it where the next GEMM waits
+        for that, or has less left to do if they share."""
         assert isinstance(node.op, Gemm)
         if self.steps[node] != self.resets[node.op]:
             return False
-        if self.left[GEMM] + self.cost[node] <= self.left[ALU]:
+        if self.share_resets and self.left[GEMM] + self.cost[node] <= self.left[ALU]:
             return True
         return self._holds_up(node) and array[1] <= alu[1]
 

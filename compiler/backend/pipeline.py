@@ -205,12 +205,17 @@ def _ordered(cfg: Config, way: _Placed) -> _Plan:
 
     ordered = orders()
     if ordered.cycles > WORTH_REORDERING * _array_cycles(way.trace):
-        others = (
-            orders(early=Early.ALL),
-            orders(early=Early.FIRST_BANK),
-            orders(gemms_first=False),
+        variants: tuple[dict[str, Any], ...] = (
+            {"early": Early.ALL},
+            {"early": Early.FIRST_BANK},
+            {"gemms_first": False},
         )
-        ordered = min(ordered, *others, key=lambda o: o.cycles)
+        options: dict[str, Any] = {}
+        for variant in variants:
+            other = orders(**variant)
+            if other.cycles < ordered.cycles:
+                ordered, options = other, variant
+        ordered = min(ordered, orders(**options, share_resets=True), key=lambda o: o.cycles)
     return _Plan(
         trace=way.trace,
         placement=way.placement,

@@ -839,12 +839,10 @@ def reduction(z: Window, cfg: Config) -> list[te.IterVar]:
 
 
 def requantize_cycles(cfg: Config, how: Requantize, within: tuple[int, int] | None = None) -> int:
-    """Of the ALU, for one element."""
-    cycles = 2 if how.bias else 0
+    """Of the ALU, for one element, where many elements in turn share bias and multiplier."""
+    cycles = 1 if how.bias else 0
     cycles += 1 if how.pre_shift else 0
-    if how.per_channel:
-        cycles += max(2, cfg.mul_cycles)
-    elif how.multiplier is not None:
+    if how.per_channel or how.multiplier is not None:
         cycles += cfg.mul_cycles
     if cfg.has("requantize") and how.shift and (how.low, how.high) in ((-128, 127), (0, 127)):
         return cycles + 1  # RQT

@@ -47,15 +47,18 @@ class AluEngine(wiring.Component):
 
     A generator walks the loops, one operation a cycle, reads micro-ops and puts resolved
     operations into a queue of ``QUEUE`` entries. Operations leave it in order: read src, read dst,
-    two stages of execution, write. With `use_imm`, the first operation of an instruction takes the
-    immediate in the place of src, and the others read only dst. Nothing is forwarded: an operation
-    waits until every earlier write to its dst or src is visible.
+    two stages of execution, write. Operand 2 is kept: an operation whose src is that of the one
+    before it in the same instruction, and was not written by that, reads only dst. With `use_imm`,
+    the first operation of an instruction takes the immediate in the place of src, and the others
+    read only dst. Nothing is forwarded: an operation waits until every earlier write to its dst or
+    src is visible.
 
     **Timing.** Number the operations of all instructions 0, 1, ...; for operation ``k``: ``s`` is
     the cycle of the start handshake of its instruction, ``g`` the cycle in which its micro-op
     address is presented (or would be), ``e`` and ``f`` the cycles in which the first and the last
     read address are presented, ``w`` the cycle in which the write is.
-    ``reads`` is 1 with `use_imm` in all operations of an instruction but the first, else 2.
+    ``reads`` is 1 where operand 2 is kept, else 2: in the first operation of an instruction and,
+    without `use_imm`, where ``src[k] != src[k-1]`` or ``dst[k-1] == src[k-1]``.
     ``occ`` is ``cfg.mul_cycles`` for MUL, else 1; ``extra`` is ``MUL_EXTRA`` for MUL, else 0;
     ``gap[k]`` is ``occ[k]``, plus ``extra[k]`` if operation ``k + 1`` is no MUL. ::
 
@@ -189,7 +192,7 @@ class AluEngine(wiring.Component):
             first.alu_opcode.eq(loop.alu_opcode),
             first.use_imm.eq(loop.use_imm),
             first.imm.eq(loop.imm),
-            first.new_b.eq(~loop.use_imm | first_of_all),
+            first.new_b.eq(first_of_all),
             first.last.eq(last),
         ]
         with m.If(fire):
@@ -238,7 +241,10 @@ class AluEngine(wiring.Component):
         ]
 
     def _resolve(self, m: Module) -> None:
-        """Add loop offsets to the micro-op that arrives, or to the only one of its instruction."""
+        """Add loop offsets to the micro-op that arrives, or to the only one of its instruction.
+
+        Find out, too, whether operand 2 is that of the operation before.
+        """
         cfg = self.cfg
         pending = self._pending[1]
         kept = Signal(2 * cfg.log2_acc_depth, reset_less=True)
@@ -249,12 +255,21 @@ class AluEngine(wiring.Component):
         with m.If(pending.fresh):
             m.d.sync += kept.eq(arrived)
         micro_op = Mux(pending.fresh, arrived, kept)
-        self._resolved = Signal(self._queued)
+        self._resolved = resolved = Signal(self._queued)
+        last_src = Signal(cfg.log2_acc_depth, reset_less=True)
+        overwritten = Signal(reset_less=True)
+        other = (resolved.src != last_src) | overwritten
         m.d.comb += [
-            self._resolved.dst.eq(micro_op[: cfg.log2_acc_depth] + pending.dst),
-            self._resolved.src.eq(micro_op[cfg.log2_acc_depth :] + pending.src),
-            *(self._resolved[name].eq(pending[name]) for name in ("use_imm", "imm", *_OPERATION)),
+            resolved.dst.eq(micro_op[: cfg.log2_acc_depth] + pending.dst),
+            resolved.src.eq(micro_op[cfg.log2_acc_depth :] + pending.src),
+            *(resolved[name].eq(pending[name]) for name in ("use_imm", "imm", *_OPERATION)),
+            resolved.new_b.eq(pending.new_b | (~pending.use_imm & other)),
         ]
+        with m.If(pending.valid):
+            m.d.sync += [
+                last_src.eq(resolved.src),
+                overwritten.eq(resolved.dst == resolved.src),
+            ]
 
     def _queue(self, m: Module) -> None:
         """A queue in distributed memory; the generator never fills it beyond its depth."""
@@ -308,7 +323,7 @@ class AluEngine(wiring.Component):
             m.d.comb += [
                 *(entering[name].eq(head[name]) for name in ("dst", *_OPERATION)),
                 entering.valid.eq(self._pop & ~head.new_b),
-                self.rd_addr.eq(Mux(head.use_imm, head.dst, head.src)),
+                self.rd_addr.eq(Mux(head.new_b & ~head.use_imm, head.src, head.dst)),
             ]
         m.d.comb += [
             self.rd_en.eq(self._pop | self._second),

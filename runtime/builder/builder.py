@@ -315,8 +315,8 @@ class Builder:
         """``acc[dst] = acc[dst] op (imm or acc[src])``, lane by lane.
 
         A `Range` is walked by the instruction's inner loop with a single micro-op; a list of
-        indices becomes one micro-op an entry, walked inside the loops. One operation a cycle with
-        `imm`, two cycles with `src`; MUL takes `cfg.mul_cycles`.
+        indices becomes one micro-op an entry, walked inside the loops. An operation takes a cycle
+        with `imm` or with the `src` of the one before, else two; MUL takes `cfg.mul_cycles`.
 
         Parameters
         ----------

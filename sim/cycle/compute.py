@@ -244,7 +244,7 @@ def alu_start(p, r, table, uops, reads_at, written_at, i, t, banks, done_at):
     element.
     """
     reads_src = table[i, USE_IMM] == 0
-    reads = 2  # an immediate takes the place of src once
+    reads = 2  # an immediate takes the place of src once, and src is kept while it is the same
     occupied, extra = 1, 0
     g, f, before, k = r.a_g, r.a_f, r.a_gap, r.a_count
     if table[i, ALU_OPCODE] == OP_MUL:
@@ -252,6 +252,7 @@ def alu_start(p, r, table, uops, reads_at, written_at, i, t, banks, done_at):
         if before > MUL_EXTRA:  # MUL after MUL
             before -= MUL_EXTRA
     first_g, w = -1, 0
+    kept = -1
     bgn, end = table[i, UOP_BGN], table[i, UOP_END]
     earliest = t + ALU_START_TO_GENERATE_CYCLES
     for y in range(table[i, ITER_OUT]):
@@ -267,7 +268,10 @@ def alu_start(p, r, table, uops, reads_at, written_at, i, t, banks, done_at):
                     first_g = g
                 seen = written_at[dst]
                 if reads_src:
-                    seen = max(seen, written_at[uops[u, 1] + src_offset])
+                    src = uops[u, 1] + src_offset
+                    seen = max(seen, written_at[src])
+                    reads = 1 if src == kept else 2
+                    kept = src if dst != src else -1
                 f = max(
                     max(g + ALU_GENERATE_TO_READ_CYCLES + reads - 1, f + max(reads, before)),
                     seen + reads,

@@ -111,8 +111,10 @@ class Schedule:
 
     def add(self, insn: Insn, start: int) -> None:
         mul, imm = insn.fields["alu_opcode"] == AluOp.MUL, insn.fields["use_imm"]
+        kept = None
         for n, (dst, src) in enumerate(insn.operations):
-            reads = 1 if imm and n else 2
+            reads = 1 if (n if imm else src == kept) else 2
+            kept = src if dst != src else None
             k = len(self.g)
             g = start + AluEngine.START_TO_GENERATE
             if k:
@@ -152,7 +154,8 @@ def _program(cfg: Config, rng: random.Random, count: int):
     depth, uops = cfg.acc_depth, []
     for _ in range(cfg.uop_depth):
         dst = rng.randrange(depth // 2)
-        uops.append((dst, rng.choice([dst, rng.randrange(depth // 2)])))
+        kept = uops[-1][1] if uops else dst
+        uops.append((dst, rng.choice([dst, kept, rng.randrange(depth // 2)])))
     for distance in range(1, 9):  # the reader follows the writer at every distance
         base = distance + 8
         uops[base] = (uops[base][0], uops[base - distance][0])
