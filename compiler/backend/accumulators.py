@@ -2,12 +2,13 @@
 
 Tiles that meet in an operation form a *group* and lie in one bank; groups go to the banks in turn.
 In a bank, tiles that are only loaded and read (a bias) stay once they are there, if that leaves
-room; the others take turns in a ring of slots, one ring a pool.
+room; the others take turns in a ring of slots, one ring a pool. What room is left behind the slots
+takes small ones.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from covta.compiler.backend.errors import AllocationError
@@ -113,6 +114,18 @@ class _Slots:
     least: int = 1
     count: int = 1
 
+    def begins(self, rest: int) -> Iterator[int]:
+        """Where each instance begins: in the slot behind the one before.
+
+        Small instances may also lie in the `rest` elements behind the slots.
+        """
+        at = 0
+        for tiles in self.instances:
+            if at + sum(t.elems for t in tiles) > self.count * self.size + rest:
+                at = 0
+            yield at
+            at += self.size
+
 
 @dataclass(kw_only=True)
 class _Region:
@@ -169,13 +182,16 @@ class _Region:
                 placement.put(tile, at, home=tiles[0])
             placement.resident.add(tiles[0])
             at += tiles[0].elems
+        rest = self.depth - self._elems()
         for slots in self.pools.values():
-            for k, tiles in enumerate(slots.instances):
-                base = at + k % slots.count * slots.size
+            more = min(rest, slots.size - 1)
+            rest -= more
+            for tiles, begin in zip(slots.instances, slots.begins(more), strict=True):
+                base = at + begin
                 for tile in tiles:
                     placement.put(tile, base)
                     base += tile.elems
-            at += slots.count * slots.size
+            at += slots.count * slots.size + more
 
     def needs(self) -> list[tuple[str, int, int]]:
         """Name, least slots and size of each pool."""
