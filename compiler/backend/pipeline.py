@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -205,17 +206,13 @@ def _ordered(cfg: Config, way: _Placed) -> _Plan:
 
     ordered = orders()
     if ordered.cycles > WORTH_REORDERING * _array_cycles(way.trace):
-        variants: tuple[dict[str, Any], ...] = (
-            {"early": Early.ALL},
-            {"early": Early.FIRST_BANK},
-            {"gemms_first": False},
-        )
-        options: dict[str, Any] = {}
-        for variant in variants:
-            other = orders(**variant)
+        best: tuple[Early, bool] = (Early.NONE, True)
+        for early, gemms_first in list(product(Early, (True, False)))[1:]:
+            other = orders(early=early, gemms_first=gemms_first)
             if other.cycles < ordered.cycles:
-                ordered, options = other, variant
-        ordered = min(ordered, orders(**options, share_resets=True), key=lambda o: o.cycles)
+                ordered, best = other, (early, gemms_first)
+        other = orders(early=best[0], gemms_first=best[1], share_resets=True)
+        ordered = min(ordered, other, key=lambda o: o.cycles)
     return _Plan(
         trace=way.trace,
         placement=way.placement,
