@@ -243,32 +243,42 @@ WORTH_REORDERING = 1.02
 _Change = Callable[[Config, Trace], Trace]
 
 _SHAPES: dict[str, tuple[_Change, ...]] = {
-    "stagger": (
-        lambda cfg, trace: stagger(narrow_start(cfg, trace)),
-        lambda cfg, trace: stagger(narrow_start(cfg, trace, share=math.inf)),
+    "stagger": tuple(
+        lambda cfg, trace, share=share: stagger(narrow_start(cfg, trace, share=share))
+        for share in (0.85, 1.1, 1.4, math.inf)
     ),
-    "taper": (taper, lambda cfg, trace: taper(cfg, trace, share=math.inf)),
+    "taper": tuple(
+        lambda cfg, trace, ratio=ratio, share=share: taper(cfg, trace, ratio=ratio, share=share)
+        for ratio in (4, 2)
+        for share in (1, math.inf)
+    ),
 }
 """Passes that change the trace's shape, in several ways: the one that seems quickest is taken."""
 
 
 def _best(cfg: Config, plan: _Plan, changes: Sequence[_Change]) -> _Plan:
     """The quickest of a plan and those of the changed trace, if they fit."""
-    best, lengths = plan, {len(plan.trace.ops)}
+    best, known = plan, {_sizes(plan.trace)}
     array = _array_cycles(plan.trace)
     for change in changes:
         if best is not plan and best.ordered.cycles <= GOOD_ENOUGH * array:
             break
         trace = change(cfg, plan.trace)
-        if len(trace.ops) in lengths:  # nothing new
+        sizes = _sizes(trace)
+        if sizes in known:  # nothing new
             continue
-        lengths.add(len(trace.ops))
+        known.add(sizes)
         try:
             placed = _placed(cfg, trace, lifetimes(trace.ops), plan.lead)
             best = min(best, _ordered(cfg, placed), key=lambda p: p.ordered.cycles)
         except AllocationError:
             continue
     return best
+
+
+def _sizes(trace: Trace) -> tuple[int, ...]:
+    """What tells shapes of one trace from each other."""
+    return tuple(op.elems if isinstance(op, Load | Store) else op.cycles for op in trace.ops)
 
 
 def _array_cycles(trace: Trace) -> int:

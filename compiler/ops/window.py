@@ -613,7 +613,14 @@ class WindowOperator(Operator):
             last = boxes.pop()
             whole = (knobs.rows, knobs.columns) == (oh, ow)
             axes = (1, 2, 3, 4) if whole else (1, 3, 4)
-            boxes += taper(last, axes, lambda b: math.prod(r[1] for r in b) <= max(64, b[4][1]))
+            bounds = self.bounds(cfg)
+            after = bounds["alu"] + bounds["write"]
+            boxes += taper(
+                last,
+                axes,
+                lambda b: math.prod(r[1] for r in b) <= max(64, b[4][1]),
+                share=max(2, min(4, int(bounds["array"] / after) + 1)),
+            )
         return boxes
 
     def sums(
