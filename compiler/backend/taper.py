@@ -14,7 +14,7 @@ from covta.hw.params import Config
 
 __all__ = ["taper"]
 
-LAST_ELEMS = 64
+LAST_ELEMS = 32
 """A block of so few sums is not cut."""
 
 

@@ -618,7 +618,7 @@ class WindowOperator(Operator):
             boxes += taper(
                 last,
                 axes,
-                lambda b: math.prod(r[1] for r in b) <= max(64, b[4][1]),
+                lambda b: math.prod(r[1] for r in b) <= max(32, b[4][1]),
                 share=max(2, min(4, int(bounds["array"] / after) + 1)),
             )
         return boxes
