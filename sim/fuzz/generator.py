@@ -581,6 +581,10 @@ class _Generator:
         elif kind < 0.6:
             first, step = rng.randrange(room), rng.choice((1, 1, -1, 2))
             values = [(first + step * k) % room for k in range(count)]
+        elif kind < 0.75:  # each for 1 to 4 micro-ops
+            turns = rng.randrange(1, 5)
+            few = [rng.randrange(room) for _ in range(count)]
+            values = [few[k // turns] for k in range(count)]
         else:
             values = [rng.randrange(room) for _ in range(count)]
         return [base + v for v in values], factor_out, factor_in
