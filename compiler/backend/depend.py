@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from covta.compiler.backend.merge import Merged
 from covta.compiler.backend.ops import Gemm, Load, Op, Store, Tile
@@ -50,22 +51,37 @@ class Graph:
     loads: list[Load]
 
 
+class _Access(NamedTuple):
+    """Elements ``low ... high - 1`` of a tile are read or written by a node."""
+
+    node: Node
+    low: int
+    high: int
+    writes: bool
+
+
 class _TileState:
-    """Last write of a tile, and the reads since."""
+    """What happened to a tile since all of it was written last."""
 
     def __init__(self) -> None:
-        self.writer: Node | None = None
-        self.readers: list[Node] = []
+        self.accesses: list[_Access] = []
 
-    def all(self) -> list[Node]:
-        return self.readers if self.readers else [self.writer] if self.writer else []
+    def add(self, new: _Access) -> None:
+        """Order an access behind those on the same elements, unless all of them read."""
+        kept = []
+        for old in self.accesses:
+            if old.low < new.high and new.low < old.high and (old.writes or new.writes):
+                _order(old.node, new.node)
+            if not (new.writes and new.low <= old.low and old.high <= new.high):
+                kept.append(old)
+        self.accesses = [*kept, new]
 
 
 def dependences(merged: Merged, placement: Placement) -> Graph:
     """The graph of a trace whose tiles are placed.
 
-    Operations that share a tile of acc stay in order unless all of them read; so do those on tiles
-    that share addresses. GEMMs stay in order.
+    Operations that share elements of acc stay in order unless all of them read; so do those on
+    tiles that share addresses. GEMMs stay in order.
     """
     nodes: list[Node] = []
     loads: list[Load] = []
@@ -90,15 +106,9 @@ def dependences(merged: Merged, placement: Placement) -> Graph:
             node.banks |= placement.banks(tile)
             if home not in states:
                 _take_over(home, states, placement, node)
-            state = states[home]
-            if tile is into or tile in covered:
-                for other in state.all():
-                    _order(other, node)
-                state.writer, state.readers = node, []
-            else:
-                if state.writer is not None:
-                    _order(state.writer, node)
-                state.readers.append(node)
+            writes = tile is into or tile in covered
+            low, high = _reach(op, tile) if tile not in covered else (0, tile.elems)
+            states[home].add(_Access(node, low, high, writes))
         if isinstance(op, Store):
             node.banks = 0
         if node.multiplies:
@@ -107,6 +117,20 @@ def dependences(merged: Merged, placement: Placement) -> Graph:
             gemm = node
         nodes.append(node)
     return Graph(nodes=nodes, loads=loads)
+
+
+def _reach(op: Op, tile: Tile) -> tuple[int, int]:
+    """First element of a tile that an operation touches, and the one behind the last."""
+    if isinstance(op, Load | Store):
+        return op.offset, op.offset + op.elems
+    low, high = tile.elems, 0
+    for name, of in (("dst", lambda p: op.dst), ("src", lambda p: p.src_tile)):
+        steps = [(k.count - 1) * getattr(k, name) for k in op.loops]
+        back, forth = sum(s for s in steps if s < 0), sum(s for s in steps if s > 0)
+        begins = [getattr(p, name) for p in op.points if of(p) is tile]
+        if begins:
+            low, high = min(low, min(begins) + back), max(high, max(begins) + forth + 1)
+    return low, high
 
 
 def _order(first: Node, second: Node) -> None:
@@ -124,8 +148,8 @@ def _take_over(
     for other in list(states):
         at = placement.base[other]
         if at < end and begin < at + other.elems:
-            for user in states[other].all():
-                _order(user, node)
+            for access in states[other].accesses:
+                _order(access.node, node)
             if begin <= at and at + other.elems <= end:
                 del states[other]
     states[tile] = _TileState()

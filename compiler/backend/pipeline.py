@@ -14,6 +14,7 @@ import numpy as np
 from covta.compiler.backend.allocate import allocate
 from covta.compiler.backend.compress import compress
 from covta.compiler.backend.depend import dependences
+from covta.compiler.backend.drain import drain
 from covta.compiler.backend.emit import emit
 from covta.compiler.backend.errors import AllocationError
 from covta.compiler.backend.insns import Insn
@@ -251,6 +252,10 @@ _SHAPES: dict[str, tuple[_Change, ...]] = {
         lambda cfg, trace, ratio=ratio, share=share: taper(cfg, trace, ratio=ratio, share=share)
         for ratio in (4, 2)
         for share in (1, math.inf)
+    ),
+    "drain": (
+        lambda cfg, trace: drain(trace, runs=8),
+        lambda cfg, trace: drain(trace, runs=8, elems=32),
     ),
 }
 """Passes that change the trace's shape, in several ways: the one that seems quickest is taken."""
