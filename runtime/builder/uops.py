@@ -2,9 +2,9 @@
 
 An instruction names a run ``uop_bgn ... uop_end - 1`` of the uop scratchpad. Equal sequences are
 kept once. The scratchpad is filled as a ring: a sequence that is not there is loaded in front of
-the first instruction that needs it, together with what the instructions behind it will need (up to
-`BATCH_UOPS`), because a load costs a latency whatever its size, and the machine does not look at
-later micro-ops while one is under way.
+the first instruction that needs it (the first of all in front of all else), together with what the
+instructions behind it will need (up to `BATCH_UOPS`), because a load costs a latency whatever its
+size, and the machine does not look at later micro-ops while one is under way.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from covta.runtime.builder.insn import Insn
 __all__ = ["BATCH_UOPS", "FIRST_BATCH_UOPS", "PlacedUops", "place_uops"]
 
 FIRST_BATCH_UOPS = 256
-"""Micro-ops of the first LOAD UOP, which nothing hides."""
+"""Micro-ops of the first LOAD UOP, which nothing hides: it begins the program."""
 
 BATCH_UOPS = 1024
 """Micro-ops of every other, unless a single sequence is longer."""
@@ -81,14 +81,19 @@ def place_uops(cfg: Config, insns: Sequence[Insn], *, batch_uops: int = BATCH_UO
     position = {id(insn): k for k, insn in enumerate(users)}
     placed: list[Insn] = []
     words: list[int] = []
+
+    def bring(first: int, limit: int) -> None:
+        batch = _missing(ring, users, first, limit)
+        placed.append(_load(cfg, ring.put(batch), batch, len(words), len(placed)))
+        words.extend(encode(dst=d, src=s, wgt=w) for q in batch for d, s, w in q)
+        words.extend([0] * (-len(words) % align))
+
+    if users:
+        bring(0, min(batch_uops, FIRST_BATCH_UOPS))
     for insn in insns:
         if insn.uops:
             if insn.uops not in ring.base_of:
-                limit = batch_uops if words else min(batch_uops, FIRST_BATCH_UOPS)
-                batch = _missing(ring, users, position[id(insn)], limit)
-                placed.append(_load(cfg, ring.put(batch), batch, len(words), len(placed)))
-                words += [encode(dst=d, src=s, wgt=w) for q in batch for d, s, w in q]
-                words += [0] * (-len(words) % align)
+                bring(position[id(insn)], batch_uops)
             base = ring.base_of[insn.uops]
             insn.fields["uop_bgn"], insn.fields["uop_end"] = base, base + len(insn.uops)
         placed.append(insn)
