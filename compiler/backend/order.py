@@ -27,7 +27,7 @@ from covta.compiler.backend.ops import Alu, Gemm, Load, Op, Store, Trace
 from covta.compiler.backend.placement import Placement
 from covta.hw.params import Config
 
-__all__ = ["Early", "Ordered", "order"]
+__all__ = ["Early", "Options", "Ordered", "order"]
 
 MARGIN_CYCLES = 24
 """How much earlier than the next GEMM something else must be able to start: estimates err."""
@@ -45,6 +45,26 @@ class Early(Enum):
     NONE = "none"
     FIRST_BANK = "first bank"
     ALL = "all"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What may be decided either way.
+
+    Parameters
+    ----------
+    early : Early
+        Biases that begin the stream, of those that wait for nothing: they delay the load unit by
+        their beats, but do not queue behind its bursts.
+    gemms_first : bool
+        Issue nothing that would hold up the next GEMM.
+    share_resets : bool
+        The array resets where it has less left to do than the ALU, too.
+    """
+
+    early: Early = Early.NONE
+    gemms_first: bool = True
+    share_resets: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,26 +89,18 @@ def order(
     graph: Graph,
     placement: Placement,
     resets: Mapping[Gemm, tuple[Alu, ...]],
-    *,
-    early: Early = Early.NONE,
-    gemms_first: bool = True,
-    share_resets: bool = False,
+    options: Options,
 ) -> Ordered:
     """List scheduling over the in-order compute queue.
-
-    `early` biases, of those that wait for nothing, begin the stream: they delay the load unit by
-    their beats, but do not queue behind its bursts. With `gemms_first` nothing is issued that would
-    hold up the next GEMM. With `share_resets` the array resets where it has less left to do than
-    the ALU, too.
 
     Rewrite: operations change places; a reset becomes the ALU's, or the array's where that is done
     sooner and the next GEMM waits for it.
     Preserves: dependences of `graph`; the order of GEMMs, of loads, and of both among each other as
     far as addresses ask for it.
     """
-    scheduler = _Scheduler(cfg, trace, merged, graph, placement, resets, gemms_first, share_resets)
-    if early is not Early.NONE:
-        scheduler.issue_biases(early)
+    scheduler = _Scheduler(cfg, trace, merged, graph, placement, resets, options)
+    if options.early is not Early.NONE:
+        scheduler.issue_biases(options.early)
     return scheduler.run()
 
 
@@ -143,12 +155,10 @@ class _Scheduler:
         graph: Graph,
         placement: Placement,
         resets: Mapping[Gemm, tuple[Alu, ...]],
-        gemms_first: bool,
-        share_resets: bool,
+        options: Options,
     ) -> None:
         self.cfg = cfg
-        self.gemms_first = gemms_first
-        self.share_resets = share_resets
+        self.options = options
         self.graph = graph
         self.resets = resets
         self.steps = {
@@ -219,7 +229,7 @@ class _Scheduler:
     def _pick(self) -> Node:
         """What to issue next."""
         first = min(self.ready, key=lambda n: (self._start(n), n.number))
-        urgent = self._urgent() if self.gemms_first else None
+        urgent = self._urgent() if self.options.gemms_first else None
         if urgent is None or first is urgent:
             return first
         limit = self._start(urgent)
@@ -339,7 +349,7 @@ class _Scheduler:
         assert isinstance(node.op, Gemm)
         if self.steps[node] != self.resets[node.op]:
             return False
-        if self.share_resets and self.left[GEMM] + self.cost[node] <= self.left[ALU]:
+        if self.options.share_resets and self.left[GEMM] + self.cost[node] <= self.left[ALU]:
             return True
         return self._holds_up(node) and array[1] <= alu[1]
 

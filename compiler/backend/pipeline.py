@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +21,7 @@ from covta.compiler.backend.errors import AllocationError
 from covta.compiler.backend.insns import Insn
 from covta.compiler.backend.merge import Merged, merge_loads
 from covta.compiler.backend.ops import DramTensor, Gemm, Load, Store, Tile, Trace
-from covta.compiler.backend.order import Early, Ordered, order
+from covta.compiler.backend.order import Early, Options, Ordered, order
 from covta.compiler.backend.placement import Placement
 from covta.compiler.backend.prefetch import prefetch
 from covta.compiler.backend.requantize import fuse_requantize
@@ -145,14 +146,38 @@ def compile_trace(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """A trace, where and when its operations happen, and the lead of what keeps its operands."""
+class _Placed:
+    """Where tiles lie, in which order they are loaded, and how long that takes at least.
+
+    `lead` is that of what keeps operands.
+    """
 
     trace: Trace
+    lead: int | None
     placement: Placement
     merged: Merged
+    cycles: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """Where and when operations happen, and what was decided for that."""
+
+    placed: _Placed
     ordered: Ordered
-    lead: int | None
+    options: Options = field(default_factory=Options)
+
+    @property
+    def trace(self) -> Trace:
+        return self.placed.trace
+
+    @property
+    def placement(self) -> Placement:
+        return self.placed.placement
+
+    @property
+    def merged(self) -> Merged:
+        return self.placed.merged
 
 
 def _plan(cfg: Config, trace: Trace) -> _Plan:
@@ -181,46 +206,32 @@ def _kept(cfg: Config, trace: Trace, rings: _Placed) -> _Placed:
     return min(best, _placed(cfg, turned, lifetimes(turned.ops), best.lead), key=lambda w: w.cycles)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Placed:
-    """Where tiles lie, in which order they are loaded, and how long that takes at least."""
-
-    trace: Trace
-    lead: int | None
-    placement: Placement
-    merged: Merged
-    cycles: int
-
-
 def _placed(cfg: Config, trace: Trace, lives: dict[Tile, Lifetime], lead: int | None) -> _Placed:
     placement = allocate(cfg, trace, lives, lead=lead)
     merged, cycles = prefetch(cfg, trace, merge_loads(trace, placement), placement)
     return _Placed(trace=trace, lead=lead, placement=placement, merged=merged, cycles=cycles)
 
 
-def _ordered(cfg: Config, way: _Placed) -> _Plan:
-    resets = alternatives(cfg, way.merged.ops, way.placement)
-    graph = dependences(way.merged, way.placement)
+def _ordered(cfg: Config, placed: _Placed, chosen: Options | None = None) -> _Plan:
+    """With the options that were chosen, or those that seem quickest."""
+    resets = alternatives(cfg, placed.merged.ops, placed.placement)
+    graph = dependences(placed.merged, placed.placement)
 
-    def orders(**options: Any) -> Ordered:
-        return order(cfg, way.trace, way.merged, graph, way.placement, resets, **options)
+    def plan(options: Options) -> _Plan:
+        trace, merged, placement = placed.trace, placed.merged, placed.placement
+        ordered = order(cfg, trace, merged, graph, placement, resets, options)
+        return _Plan(placed=placed, ordered=ordered, options=options)
 
-    ordered = orders()
-    if ordered.cycles > WORTH_REORDERING * _array_cycles(way.trace):
-        best: tuple[Early, bool] = (Early.NONE, True)
+    best = plan(chosen or Options())
+    if chosen is None and best.ordered.cycles > WORTH_REORDERING * _array_cycles(placed.trace):
         for early, gemms_first in list(product(Early, (True, False)))[1:]:
-            other = orders(early=early, gemms_first=gemms_first)
-            if other.cycles < ordered.cycles:
-                ordered, best = other, (early, gemms_first)
-        other = orders(early=best[0], gemms_first=best[1], share_resets=True)
-        ordered = min(ordered, other, key=lambda o: o.cycles)
-    return _Plan(
-        trace=way.trace,
-        placement=way.placement,
-        merged=way.merged,
-        ordered=ordered,
-        lead=way.lead,
-    )
+            best = _quicker(best, plan(Options(early=early, gemms_first=gemms_first)))
+        best = _quicker(best, plan(dataclasses.replace(best.options, share_resets=True)))
+    return best
+
+
+def _quicker(one: _Plan, other: _Plan) -> _Plan:
+    return other if other.ordered.cycles < one.ordered.cycles else one
 
 
 def _as_it_is(cfg: Config, trace: Trace) -> _Plan:
@@ -228,7 +239,8 @@ def _as_it_is(cfg: Config, trace: Trace) -> _Plan:
     placement = allocate(cfg, trace)
     merged = merge_loads(trace, placement, join=False)
     ordered = Ordered(ops=merged.ops, starts=(0,) * len(merged.ops), cycles=0)
-    return _Plan(trace=trace, placement=placement, merged=merged, ordered=ordered, lead=None)
+    placed = _Placed(trace=trace, lead=None, placement=placement, merged=merged, cycles=0)
+    return _Plan(placed=placed, ordered=ordered)
 
 
 LEADS = (0, 1, 2, 4)
@@ -274,11 +286,11 @@ def _best(cfg: Config, plan: _Plan, changes: Sequence[_Change]) -> _Plan:
             continue
         known.add(sizes)
         try:
-            placed = _placed(cfg, trace, lifetimes(trace.ops), plan.lead)
-            best = min(best, _ordered(cfg, placed), key=lambda p: p.ordered.cycles)
+            placed = _placed(cfg, trace, lifetimes(trace.ops), plan.placed.lead)
         except AllocationError:
             continue
-    return best
+        best = _quicker(best, _ordered(cfg, placed, plan.options))
+    return best if best is plan else _quicker(best, _ordered(cfg, best.placed))
 
 
 def _sizes(trace: Trace) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from covta.compiler.backend.depend import dependences
 from covta.compiler.backend.insns import GemmInsn
 from covta.compiler.backend.merge import merge_loads
 from covta.compiler.backend.ops import Alu, Gemm, Load, Loop, Point, Tile, Trace
-from covta.compiler.backend.order import Early, order
+from covta.compiler.backend.order import Early, Options, order
 from covta.compiler.backend.pipeline import compile_trace
 from covta.compiler.backend.resets import alternatives
 from covta.compiler.ops import DepthwiseConv2d, compile_operator
@@ -90,7 +90,7 @@ def test_early_biases_come_before_all_other_loads():
     graph = dependences(merged, placement)
     resets = alternatives(EDGE, merged.ops, placement)
     for early in (Early.ALL, Early.FIRST_BANK):
-        ordered = order(EDGE, case.trace, merged, graph, placement, resets, early=early)
+        ordered = order(EDGE, case.trace, merged, graph, placement, resets, Options(early=early))
         loads = [op for op in ordered.ops if isinstance(op, Load)]
         assert ordered.ops[0] is loads[0]
         assert placement.banks(loads[0].dst) == 1
