@@ -105,7 +105,7 @@ def dependences(merged: Merged, placement: Placement) -> Graph:
                 continue
             node.banks |= placement.banks(tile)
             if home not in states:
-                _take_over(home, states, placement, node)
+                states[home] = _taken_over(home, states, placement)
             writes = tile is into or tile in covered
             low, high = _reach(op, tile) if tile not in covered else (0, tile.elems)
             states[home].add(_Access(node, low, high, writes))
@@ -139,17 +139,19 @@ def _order(first: Node, second: Node) -> None:
         first.after.append(second)
 
 
-def _take_over(
-    tile: Tile, states: dict[Tile, _TileState], placement: Placement, node: Node
-) -> None:
-    """A tile's first operation comes after all of those whose addresses it gets."""
+def _taken_over(tile: Tile, states: dict[Tile, _TileState], placement: Placement) -> _TileState:
+    """What happened to a tile's addresses when they were those of others."""
     begin = placement.base[tile]
     end = begin + tile.elems
+    state = _TileState()
     for other in list(states):
         at = placement.base[other]
         if at < end and begin < at + other.elems:
-            for access in states[other].accesses:
-                _order(access.node, node)
+            ahead = at - begin
+            state.accesses += [
+                access._replace(low=access.low + ahead, high=access.high + ahead)
+                for access in states[other].accesses
+            ]
             if begin <= at and at + other.elems <= end:
                 del states[other]
-    states[tile] = _TileState()
+    return state

@@ -703,7 +703,7 @@ class WindowOperator(Operator):
         for tensor in (sums, result):
             s[tensor].set_scope("acc")
             s[tensor].compute_at(s[y], tile)
-        s[sums].double_buffer(4 if knobs.banks == 2 else 1)
+        s[sums].double_buffer(6 if knobs.banks == 2 else 1)
         s[result].pragma(s[result].axes[0], "alu")
         for vector in vectors.values():
             cached = s.cache_read(vector, "acc", [result])

@@ -4,10 +4,12 @@ import traces
 
 from covta.compiler.backend.allocate import allocate
 from covta.compiler.backend.compress import compress
+from covta.compiler.backend.costs import work_cycles
 from covta.compiler.backend.depend import dependences
-from covta.compiler.backend.insns import GemmInsn
+from covta.compiler.backend.drain import drain
+from covta.compiler.backend.insns import AluInsn, GemmInsn
 from covta.compiler.backend.merge import merge_loads
-from covta.compiler.backend.ops import Alu, Gemm, Load, Loop, Point, Tile, Trace
+from covta.compiler.backend.ops import Alu, Gemm, Load, Loop, Point, Store, Tile, Trace
 from covta.compiler.backend.order import Early, Options, order
 from covta.compiler.backend.pipeline import compile_trace
 from covta.compiler.backend.resets import alternatives
@@ -107,12 +109,69 @@ def test_two_longest_loops_stay_loops_and_the_rest_becomes_micro_ops():
     assert (insn.outer.count, insn.inner.count, len(insn.uops)) == (14, 14, 4)
 
 
+def test_what_changes_operand_2_is_the_outer_loop():
+    sums, bias = (
+        Tile(name=name, pool=name, scope="acc", elems=elems, instance=0)
+        for name, elems in (("sums", 4 * 70), ("bias", 4))
+    )
+    loops = (Loop(count=7, dst=10), Loop(count=4, dst=70, src=1), Loop(count=9, dst=1))
+    op = Alu(op=AluOp.ADD, dst=sums, points=(Point(0, 0, 0, bias, None),), loops=loops)
+    trace = Trace(name="bias", ops=(op,), tensors=())
+    (insn,) = compress(EDGE, op, allocate(EDGE, trace))
+    assert isinstance(insn, AluInsn)
+    assert (insn.outer.count, insn.inner.count, len(insn.uops)) == (4, 9, 7)
+    assert op.sources == 4
+    assert work_cycles(EDGE, op) == 4 * 7 * 9 + 4
+
+
+def test_a_small_tile_lies_behind_the_slots():
+    bank = EDGE.acc_depth // 2
+    large, small = bank * 3 // 4, bank // 4
+    ops = []
+    for number, elems in enumerate((large, large, small, small, large)):
+        tile = Tile(name="sums", pool="sums", scope="acc", elems=elems, instance=number)
+        loops = (Loop(count=elems, dst=1),)
+        ops += [Gemm(dst=tile, points=(Point(0),), loops=loops, reset=True)]
+    placement = allocate(EDGE, Trace(name="tiles", ops=tuple(ops), tensors=()))
+    bases = [placement.base[op.dst] for op in ops]
+    assert bases == [0, bank, large, bank + large, 0]
+
+
+def test_results_leave_piece_by_piece():
+    case = traces.maxpool(EDGE, size=32, blocks=1, rows=8)
+    drained = drain(case.trace, runs=1, elems=32)
+    stores = [[op for op in t.ops if isinstance(op, Store)] for t in (case.trace, drained)]
+    assert [op.elems for op in stores[0]][-1] == 128
+    assert [op.elems for op in stores[1]][-4:] == [32] * 4
+    check = drained.ops[: -4 * 4]
+    assert check == case.trace.ops[: len(check)]
+
+
+def test_operations_on_other_elements_of_a_tile_are_independent():
+    tiles = [
+        Tile(name="sums", pool="sums", scope="acc", elems=EDGE.acc_depth // 2, instance=k)
+        for k in range(2)
+    ]
+    half = tiles[0].elems // 2
+    begins = [(tile, at) for tile in (tiles[0], tiles[0], tiles[1], tiles[1]) for at in (0, half)]
+    loops = (Loop(count=half, dst=1),)
+    ops = [Alu(op=AluOp.MAX, dst=t, points=(Point(at),), loops=loops, imm=0) for t, at in begins]
+    trace = Trace(name="halves", ops=tuple(ops), tensors=(), generations={"sums": 1})
+    placement = allocate(EDGE, trace)
+    assert placement.base[tiles[0]] == placement.base[tiles[1]]
+    nodes = dependences(merge_loads(trace, placement), placement).nodes
+    before = [{other.number for other in node.before} for node in nodes]
+    assert before[:4] == [set(), set(), {0}, {1}]
+    assert [max(b) for b in before[4:]] == [2, 3, 4, 5]
+    assert all(k % 2 == n % 2 for n, b in enumerate(before) for k in b)
+
+
 def test_every_stage_prints():
     compiled = compile_trace(EDGE, CASE.trace)
     names = [stage.name for stage in compiled.stages]
     assert names == [
-        "trace", "requantize", "turn", "stagger", "taper", "allocate", "merge", "order",
-        "compress", "emit",
+        "trace", "requantize", "turn", "stagger", "taper", "drain", "allocate", "merge",
+        "order", "compress", "emit",
     ]  # fmt: skip
     assert all(f"---- {name}" in str(compiled) for name in names)
     assert str(compile_trace(EDGE, CASE.trace)) == str(compiled)
