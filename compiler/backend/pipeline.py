@@ -30,6 +30,7 @@ from covta.compiler.backend.stagger import narrow_start, stagger
 from covta.compiler.backend.taper import taper
 from covta.compiler.backend.turn import turn
 from covta.compiler.backend.uses import Lifetime, lifetimes
+from covta.hw.isa import INSN_BYTES
 from covta.hw.params import Config
 from covta.runtime.program import Program
 
@@ -225,13 +226,16 @@ def _ordered(cfg: Config, placed: _Placed, chosen: Options | None = None) -> _Pl
     best = plan(chosen or Options())
     if chosen is None and best.ordered.cycles > WORTH_REORDERING * _array_cycles(placed.trace):
         for early, gemms_first in list(product(Early, (True, False)))[1:]:
-            best = _quicker(best, plan(Options(early=early, gemms_first=gemms_first)))
-        best = _quicker(best, plan(dataclasses.replace(best.options, share_resets=True)))
+            best = _quicker(cfg, best, plan(Options(early=early, gemms_first=gemms_first)))
+        best = _quicker(cfg, best, plan(dataclasses.replace(best.options, share_resets=True)))
     return best
 
 
-def _quicker(one: _Plan, other: _Plan) -> _Plan:
-    return other if other.ordered.cycles < one.ordered.cycles else one
+def _quicker(cfg: Config, one: _Plan, other: _Plan) -> _Plan:
+    """The first, unless the other saves more than its further instructions take of the bus."""
+    each = -(-INSN_BYTES // cfg.bus_bytes)
+    costs = [plan.ordered.cycles + each * len(plan.ordered.ops) for plan in (one, other)]
+    return other if costs[1] < costs[0] else one
 
 
 def _as_it_is(cfg: Config, trace: Trace) -> _Plan:
@@ -289,8 +293,8 @@ def _best(cfg: Config, plan: _Plan, changes: Sequence[_Change]) -> _Plan:
             placed = _placed(cfg, trace, lifetimes(trace.ops), plan.placed.lead)
         except AllocationError:
             continue
-        best = _quicker(best, _ordered(cfg, placed, plan.options))
-    return best if best is plan else _quicker(best, _ordered(cfg, best.placed))
+        best = _quicker(cfg, best, _ordered(cfg, placed, plan.options))
+    return best if best is plan else _quicker(cfg, best, _ordered(cfg, best.placed))
 
 
 def _sizes(trace: Trace) -> tuple[int, ...]:

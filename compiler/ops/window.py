@@ -424,7 +424,9 @@ class WindowOperator(Operator):
                 f" acc {cfg.acc_depth // 2}",
             )
             return least
-        return best[1]
+        bounds = self.bounds(cfg)
+        # small tiles load again what they share: not where there is no time for that
+        return replace(best[1], taper=bounds["read"] <= bounds["array"])
 
     def estimate(self, machine: Machine, w: Window, knobs: WindowKnobs) -> float:
         """Cycles of a setting."""
