@@ -208,9 +208,9 @@ def measure(
     elif tries > 1:
         knobs, _ = tune(cfg, operator, tries=tries, latency_cycles=latency_cycles)
     else:
-        knobs = operator.default(cfg)
+        knobs = None
     picked = time.perf_counter()
-    if knobs is None:
+    if dense and knobs is None:
         return None
     arrays = operator.random_inputs()
     program = compile_operator(cfg, operator, knobs, arrays=arrays)
@@ -234,7 +234,7 @@ def measure(
         if "array" in bounds
         else None,
         "percent": round(100 * bounds[tightest] / run.cycles, 2),
-        "right": right, "knobs": str(knobs), "instructions": len(program.program.insn),
+        "right": right, "knobs": str(program.knobs), "instructions": len(program.program.insn),
         "default_seconds": round(picked - begin, 3), "compile_seconds": round(compiled - picked, 2),
     }  # fmt: skip
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 
 from covta.compiler.build import Built, build
 from covta.compiler.ops.operator import Operator, require
+from covta.compiler.ops.promising import promising
+from covta.hw.isa import INSN_BYTES
 from covta.hw.params import Config
 from covta.runtime.device import RunResult
 from covta.runtime.program import Program
 
 __all__ = ["Compiled", "compile_operator"]
+
+SECOND_OPINION = 1.1
+"""Cycles for each of the bound's from which further settings are compiled."""
+
+OPINIONS = 8
+"""Settings that are compiled then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +45,17 @@ class Compiled:
     def program(self) -> Program:
         """What a device runs."""
         return self.built.program
+
+    @property
+    def estimated_cycles(self) -> int:
+        """How long the program should take, if instructions took no time of the bus."""
+        return self.built.backend.report["estimated_cycles"]
+
+    @property
+    def cost_cycles(self) -> int:
+        """What programs are compared by: an estimate, and the beats of the instructions."""
+        beats = -(-INSN_BYTES // self.program.config.bus_bytes)
+        return self.estimated_cycles + beats * len(self.program.insn)
 
     def stages(self) -> dict[str, str]:
         """Text of every stage, in order."""
@@ -62,7 +82,8 @@ def compile_operator(
     cfg : Config
     operator : Operator
     knobs : object, optional
-        A setting of `operator.space`; by default `operator.default`.
+        A setting of `operator.space`. By default `operator.default`, or, where that seems to take
+        `SECOND_OPINION` times the cycles that bound it, the best of the `OPINIONS` most promising.
     arrays : mapping of str to np.ndarray, optional
         Natural inputs to put into the program; zeros otherwise.
     expect : bool
@@ -80,8 +101,6 @@ def compile_operator(
         f"{operator.name}: operators need a machine of int8 inputs and weights and int32 sums,"
         f" {cfg.name} has inp_bits {bits[0]}, wgt_bits {bits[1]}, acc_bits {bits[2]}",
     )
-    knobs = operator.default(cfg) if knobs is None else knobs
-    scheduled = operator.schedule(cfg, knobs)
     values: dict[str, np.ndarray] = {}
     expected: np.ndarray | None = None
     if arrays is not None:
@@ -89,8 +108,19 @@ def compile_operator(
         values = operator.pack(cfg, arrays)
         if expect:
             expected = operator.expected(cfg, arrays)
-    built = build(
-        cfg, scheduled.schedule, scheduled.args, values, expect=expected,
-        name=name or operator.name, meta={"macs": operator.macs()},
-    )  # fmt: skip
-    return Compiled(operator=operator, knobs=knobs, built=built)
+
+    def compiled(knobs: Any) -> Compiled:
+        scheduled = operator.schedule(cfg, knobs)
+        built = build(
+            cfg, scheduled.schedule, scheduled.args, values, expect=expected,
+            name=name or operator.name, meta={"macs": operator.macs()},
+        )  # fmt: skip
+        return Compiled(operator=operator, knobs=knobs, built=built)
+
+    if knobs is not None:
+        return compiled(knobs)
+    best = compiled(operator.default(cfg))
+    if best.estimated_cycles > SECOND_OPINION * max(operator.bounds(cfg).values()):
+        others = islice(promising(cfg, operator), 1, OPINIONS)
+        best = min((best, *map(compiled, others)), key=lambda c: c.cost_cycles)
+    return best

@@ -73,6 +73,10 @@ class Operator(ABC):
         """
 
     @abstractmethod
+    def bounds(self, cfg: Config, *, skip_padding: bool = True) -> dict[str, float]:
+        """Cycles that each part of the machine needs at least, by its name."""
+
+    @abstractmethod
     def schedule(self, cfg: Config, knobs: Any) -> Scheduled:
         """The computation in the machine's layout, scheduled as `knobs` say."""
 
