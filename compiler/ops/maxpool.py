@@ -161,19 +161,21 @@ class MaxPool2d(PointwiseOperator):
         """What one full tile takes."""
         z = self.window(cfg)
         v, h = self._axes()
-        (_, own_row), (first, own_column) = v.base(), h.base()
+        (_, own_row), (_, own_column) = v.base(), h.base()
         n, m = knobs.rows, knobs.columns
+        sure = self._in_place()
         rows = sum(v.span(n, p) for p in {p for p, _ in v.taps()})
         row_base = 0 if own_row else n
         wide = sum(h.span(m, p) for p in {p for p, _ in h.taps()})
         extra = 0 if own_column else m  # columns of the base of the second maximum
         copies = rows * (wide if own_column else max(wide, extra)) + row_base * (wide + extra)
-        if not own_column and own_row:
+        if not own_column and (own_row or not sure):
             copies += n * extra
+        extra *= sure
         ups = (len(v.taps()) - 1) * n * (wide + extra) + (len(h.taps()) - 1) * n * m
         if not v.inside(v.base()[0]):
             ups += 2 * n * (wide + extra)
-        if not h.inside(first):
+        if not sure:
             ups += 2 * n * m
         blocks = knobs.groups * z.outputs
         return Footprint(
@@ -185,17 +187,28 @@ class MaxPool2d(PointwiseOperator):
             alu=2 * blocks * ups,
         )
 
+    def _in_place(self) -> bool:
+        """Whether the second maximum works on one of its taps.
+
+        Else on anything made small: sooner done than a tap, where that is a maximum of many.
+        """
+        v, h = self._axes()
+        tap, own = h.base()
+        return h.inside(tap) and (own or len(v.taps()) <= 2)
+
     def bounds(self, cfg: Config, *, skip_padding: bool = True) -> dict[str, float]:
-        """As of other operators; no maximum with padding counts."""
+        """As of other operators; each element is copied once, no maximum with padding counts."""
         bounds = super().bounds(cfg, skip_padding=skip_padding)
         z = self.window(cfg)
         v, h = self._axes()
         oh, ow = self.out_shape
+        rows = sum(v.span(oh, p) for p in {p for p, _ in v.taps()})
         columns = sum(h.span(ow, p) for p in {p for p, _ in h.taps()})
         alu = v.operations() * columns + h.operations() * oh
-        alu *= z.images * z.groups * z.outputs
-        resets = 2 * bounds["both"] - bounds["array"] - bounds["alu"]
-        return bounds | {"alu": alu, "both": (bounds["array"] + alu + resets) / 2}
+        blocks = z.images * z.groups * z.outputs
+        array, resets = blocks * rows * columns * z.inputs, blocks * rows * columns
+        alu *= blocks
+        return bounds | {"array": array, "alu": alu, "both": (array + alu + resets) / 2}
 
     # ---- computation -----------------------------------------------------------------------
     def schedule(self, cfg: Config, knobs: PointwiseKnobs) -> Scheduled:
@@ -231,13 +244,14 @@ class MaxPool2d(PointwiseOperator):
             copies.append(made)
             return made
 
-        def greatest(axis: int, sources: dict[int, Tensor], first: Tensor, name: str) -> Tensor:
-            """Along rows (3) or columns (4); the base tap is read from `first`."""
+        def greatest(
+            axis: int, sources: dict[int, Tensor], first: Tensor, name: str, *, sure: bool
+        ) -> Tensor:
+            """Along rows (3) or columns (4); the base tap is read from `first` if `sure`."""
             taps = (v, h)[axis - 3]
             (bp, at), _ = taps.base()
             shape = list(first.shape)
             shape[axis] = taps.out
-            sure = taps.inside((bp, at))
 
             def body(*i: Expr) -> Expr:
                 def read(tensor: Tensor, offset: int) -> tuple[Expr, Expr]:
@@ -264,7 +278,7 @@ class MaxPool2d(PointwiseOperator):
             return made
 
         (row, at_row), own_row = v.base()
-        (column, at_column), own_column = h.base()
+        (column, _), own_column = h.base()
         shared: dict[tuple[int, int], Tensor] = {}
 
         def down(px: int, name: str) -> Tensor:
@@ -276,13 +290,13 @@ class MaxPool2d(PointwiseOperator):
                     shared[p, px] = plane(p, px, "copy")
                 sources[p] = shared[p, px]
             first = plane(row, px, f"{name}.base", 0 if sure else v.out)
-            return greatest(3, sources, first, f"{name}.{px}")
+            return greatest(3, sources, first, f"{name}.{px}", sure=sure)
 
-        sure = h.inside((column, at_column))
+        sure = self._in_place()
         downs = {p: down(p, "rows") for p in {p for p, _ in h.taps()}
                  if not (own_column and p == column)}  # fmt: skip
         first = down(column, "first") if sure else plane(row, column, "first", v.out, h.out)
-        result = greatest(4, downs, first, "greatest")
+        result = greatest(4, downs, first, "greatest", sure=sure)
         y = te.compute(result.shape, lambda *i: result[i].astype("int8"), name="y")
 
         s = create_schedule(y)
