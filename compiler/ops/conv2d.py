@@ -146,7 +146,7 @@ class Conv2d(GroupedOperator):
         shape = (z.images, 1, *z.out_shape, z.outputs)
         tile = (1, 1, knobs.rows, knobs.columns, knobs.channels)
         boxes = in_order([(b[0], b[1], b[4], b[2], b[3]) for b in grid(shape, tile)], knobs)
-        if knobs.taper:
+        if knobs.taper and not self.waits(cfg):
             last = boxes.pop()
             boxes += taper(last, (2, 3), lambda b: b[2][1] * b[3][1] * b[4][1] <= max(64, b[4][1]))
             first = boxes.pop(0)

@@ -198,7 +198,7 @@ class PointwiseOperator(Operator):
             axes = (1, 3, 4)
             boxes[-2:] = [half for box in boxes[-2:] for half in halves(box, axes)]
             last = boxes.pop()
-            boxes += taper(last, axes, lambda b: math.prod(r[1] for r in b) <= 64, share=2)
+            boxes += taper(last, axes, lambda b: math.prod(r[1] for r in b) <= 32, share=2)
         return boxes
 
     def frame(self, cfg: Config, knobs: PointwiseKnobs, s: Schedule, y: Tensor) -> IterVar:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from covta.compiler.ops.model import Machine
@@ -22,7 +21,6 @@ def promising(cfg: Config, operator: Operator) -> Iterator[Any]:
     ranked = _ranked(cfg, operator)
     later, seen = [], {_shape(default)}
     for knobs in ranked:
-        knobs = replace(knobs, taper=default.taper)
         if knobs == default:
             continue
         if _shape(knobs) in seen:

@@ -424,9 +424,7 @@ class WindowOperator(Operator):
                 f" acc {cfg.acc_depth // 2}",
             )
             return least
-        bounds = self.bounds(cfg)
-        # small tiles load again what they share: not where there is no time for that
-        return replace(best[1], taper=bounds["read"] <= bounds["array"])
+        return best[1]
 
     def estimate(self, machine: Machine, w: Window, knobs: WindowKnobs) -> float:
         """Cycles of a setting."""
@@ -615,15 +613,23 @@ class WindowOperator(Operator):
             last = boxes.pop()
             whole = (knobs.rows, knobs.columns) == (oh, ow)
             axes = (1, 2, 3, 4) if whole else (1, 3, 4)
+            small = 32
+            if self.waits(cfg):
+                axes, small = (1,), 1
             bounds = self.bounds(cfg)
             after = bounds["alu"] + bounds["write"]
             boxes += taper(
                 last,
                 axes,
-                lambda b: math.prod(r[1] for r in b) <= max(32, b[4][1]),
+                lambda b: math.prod(r[1] for r in b) <= max(small, b[4][1]),
                 share=max(2, min(4, int(bounds["array"] / after) + 1)),
             )
         return boxes
+
+    def waits(self, cfg: Config) -> bool:
+        """Whether the array has to wait for loads: no time to load twice what tiles share."""
+        bounds = self.bounds(cfg)
+        return bounds["read"] > bounds["array"]
 
     def sums(
         self, cfg: Config, z: Window, x: Tensor, w: Tensor, *, gaps: bool = True
