@@ -31,7 +31,7 @@ class Estimate:
     array : int
         GEMM micro-ops, one a cycle.
     alu : int
-        ALU operations: 1 with an immediate, 2 with two operands, `mul_cycles` for MUL.
+        ALU operations, 1 each, and 1 for each change of operand 2; `mul_cycles` for MUL.
     read, write : int
         Beats of the bus, one a cycle each; reads include instructions and micro-ops.
     """
@@ -53,7 +53,15 @@ class Estimate:
             * table["iter_in"]
         )
         mul = table["alu_opcode"] == AluOp.MUL
-        each = np.where(mul, cfg.mul_cycles, np.where(table["use_imm"] == 1, 1, 2))
+        inner = np.where(table["src_factor_in"] != 0, table["iter_in"], 1)
+        changes = np.where(
+            (table["src_factor_in"] != 0) | (table["src_factor_out"] != 0),
+            inner * table["iter_out"],
+            1,
+        )
+        alu = np.where(
+            mul, cfg.mul_cycles * loops, loops + np.where(table["use_imm"] == 1, 0, changes)
+        )
         elem_bytes = np.array([isa(cfg).elem_bytes(m) for m in MemoryType])
         size_bytes = (
             table["x_size"]
@@ -67,7 +75,7 @@ class Estimate:
 
         return cls(
             array=total(loops, Opcode.GEMM),
-            alu=total(loops * each, Opcode.ALU),
+            alu=total(alu, Opcode.ALU),
             read=total(beats, Opcode.LOAD) + program.insn.size // cfg.bus_bytes,
             write=total(beats, Opcode.STORE),
         )
@@ -87,7 +95,7 @@ def _columns(program: Program) -> dict[str, np.ndarray]:
     table = decode(program.config, program.insn)
     names = (
         *("opcode", "uop_bgn", "uop_end", "iter_out", "iter_in", "alu_opcode", "use_imm"),
-        *("memory_type", "x_size", "y_size"),
+        *("src_factor_out", "src_factor_in", "memory_type", "x_size", "y_size"),
     )
     return {name: table[:, column(name)] for name in names}
 

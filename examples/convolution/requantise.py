@@ -101,7 +101,7 @@ class Requantise:
                 outer=Loop(count=tile.cos, dst=pixels, src=1),
                 inner=Loop(count=pixels, dst=1),
             ),
-            cost=2 * pixels * tile.cos + ALU_START_CYCLES,
+            cost=(pixels + 1) * tile.cos + ALU_START_CYCLES,
             half=half,
             ready_at=lambda: now,
         )

@@ -7,6 +7,7 @@ import pytest
 
 from covta.hw.counters import COUNTERS
 from covta.hw.faults import FaultCause
+from covta.hw.isa import AluOp
 from covta.hw.params import load_config
 from covta.runtime.cycle import CycleDevice
 from covta.runtime.device import DeviceError
@@ -24,6 +25,8 @@ from ..handmade import (
     IMM,
     INP,
     PIPELINE,
+    UPPER,
+    UPPER_UOP,
     ZERO_UOP,
     alu,
     finish,
@@ -113,6 +116,25 @@ def test_a_micro_op_of_the_array_takes_one_cycle():
     for times in (2, 17, 1000):
         extra = cycles(ZERO_UOP, gemm(times), FINISH) - cycles(ZERO_UOP, gemm(1), FINISH)
         assert extra == times - 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "changes"),
+    [
+        ({}, 1),
+        ({"src_factor_in": 1}, 16),
+        ({"src_factor_out": 1, "iter_out": 2}, 2),
+        ({"src_factor_in": 1, "iter_out": 2}, 32),
+    ],
+)
+def test_operand_2_costs_a_cycle_each_time_it_is_another(fields, changes):
+    def busy(**more):
+        operation = alu(AluOp.ADD, 16, dst_factor_in=1, **UPPER, **fields, **more)
+        result = CycleDevice().run(program_of((UPPER_UOP, operation, FINISH)), DEFAULT_DRAM)
+        assert result.fault is None
+        return result.counters["compute.alu.busy_cycles"]
+
+    assert busy() - busy(use_imm=1) == changes - 1
 
 
 def test_latency_reaches_the_total_once_where_loads_overlap():
