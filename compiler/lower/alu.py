@@ -74,6 +74,21 @@ def select_alu(n: StageNest, at: int, localize: Callable[[Expr], Expr]) -> Stmt:
     calls: list[tuple[Call, Expr | None]] = []
     size = tuple(int(e.value) for e in shape)  # type: ignore[attr-defined]
 
+    def keeps(b: Read) -> None:
+        """Refuse operand 2 if what is worked on in place is overwritten before it is read."""
+        read = region(b)
+        if read.buffer is not n.buffer:
+            return
+        away = [simplify(x - y) for x, y in zip(read.begins, out.begins, strict=True)]
+        first = next((d for d in away if not (isinstance(d, Const) and d.value == 0)), Const(0))
+        require(
+            not calls
+            and isinstance(first, Const)
+            and first.value >= 0
+            and list(stage.leaves) == list(stage.axes),
+            f"{what}: {b} is overwritten before it is read; give it a buffer of its own",
+        )
+
     def place(expr: Expr) -> None:
         """Emit what leaves the value of `expr` in the output's place."""
         match expr:
@@ -109,6 +124,7 @@ def select_alu(n: StageNest, at: int, localize: Callable[[Expr], Expr]) -> Stmt:
                         isinstance(b, Read), f"{what}: operand 2 must be read from acc, got {b}"
                     )
                     assert isinstance(b, Read)
+                    keeps(b)
                     attrs = (("call", "vta.alu"), ("op", ALU_OPS[op]))
                     call = Call(_alu(size, op, False), "compute", out, (out, region(b)), attrs)
                     calls.append((call, inside))

@@ -24,8 +24,7 @@ def tune(
     Parameters
     ----------
     tries : int
-        Settings to compile and run, the default among them. An operator whose template has no
-        estimates keeps its default.
+        Settings to compile and run, the default among them.
     latency_cycles : int
         Of the memory.
     """

@@ -72,6 +72,47 @@ def test_what_the_alu_cannot_do_is_refused(rule, message):
     assert message in str(error.value)
 
 
+def looks_at(*offsets):
+    """int8 in, the greatest of an element and others of the same tensor, int8 out."""
+    n, least = 12, te.const(-(1 << 31), "int32")
+    x = te.placeholder((n, *LANES), "int8", name="x")
+    near = te.compute(x.shape, lambda *i: x[i].astype("int32"), name="near")
+
+    def rule(i, r, o):
+        value = near[i, r, o]
+        for by in offsets:
+            inside = i + by >= 0 if by < 0 else i + by < n
+            value = te.maximum(value, te.select(inside, near[i + by, r, o], least))
+        return value
+
+    done = te.compute(x.shape, rule, name="done")
+    y = te.compute(x.shape, lambda *i: done[i].astype("int8"), name="y")
+    s = create_schedule(y)
+    outer, inner = s[y].partition(s[y].axes[:1], [((0, n),)])
+    s[y].pragma(inner, "dma_copy")
+    for tensor, pragma in ((near, "dma_copy"), (done, "alu")):
+        s[tensor].set_scope("acc")
+        s[tensor].compute_at(s[y], outer)
+        s[tensor].pragma(s[tensor].axis[0], pragma)
+    return s, x, y
+
+
+@pytest.mark.parametrize("offset", [0, 1, 5])
+def test_what_is_worked_on_in_place_may_be_read_further_on(offset):
+    s, x, y = looks_at(offset)
+    values = np.random.default_rng(0).integers(-128, 128, x.shape).astype(np.int8)
+    built = build(CFG, s, [x, y], {"x": values})
+    result = built.result(open_device("functional").run(built.program))
+    np.testing.assert_array_equal(result, te.evaluate(y, {x: values}))
+
+
+@pytest.mark.parametrize("offsets", [(-1,), (1, 2), (1, 0)])
+def test_what_was_overwritten_is_not_read(offsets):
+    s, x, y = looks_at(*offsets)
+    with pytest.raises(ScheduleError, match="overwritten before it is read; give it a buffer"):
+        lower(s, [x, y])
+
+
 def padded(before, after, *, stride=1, value=0, at=2):
     x = te.placeholder((2, 5, 7, *LANES), "int8", name="x")
     p = te.pad(x, (0, before, before, 0, 0), (0, after, after, 0, 0), value=value, name="p")
