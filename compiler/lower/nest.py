@@ -117,6 +117,11 @@ class StageNest:
         return stmt
 
 
+def _at_most(a: Expr, b: Expr) -> bool:
+    """Whether an extent is known not to be above another."""
+    return a == b or (isinstance(a, Const) and isinstance(b, Const) and a.value <= b.value)
+
+
 class _Builder:
     def __init__(
         self,
@@ -151,10 +156,9 @@ class _Builder:
         if source is None or source not in self.bodies or source.scope != "acc":
             return
         readers = [s for s, b in self.bodies.items() if first.tensor in inputs_of(b)]
-        same = [simplify(e) for e in self.bounds.extents[source]] == [
-            simplify(e) for e in self.bounds.extents[stage]
-        ]
-        if readers == [stage] and source.attached == stage.attached and same:
+        sizes = zip(self.bounds.extents[stage], self.bounds.extents[source], strict=False)
+        fits = all(_at_most(simplify(mine), simplify(other)) for mine, other in sizes)
+        if readers == [stage] and source.attached == stage.attached and fits:
             self.aliased[stage] = source
 
     def _buffer(self, stage: Stage) -> Buffer:
