@@ -9,7 +9,7 @@ applied only where `inside` holds.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from covta.compiler.intrin.machine import ALU_OPS, IMM, _alu
 from covta.compiler.ir.affine import linear, simplify, variables
@@ -89,6 +89,22 @@ def select_alu(n: StageNest, at: int, localize: Callable[[Expr], Expr]) -> Stmt:
             f"{what}: {b} is overwritten before it is read; give it a buffer of its own",
         )
 
+    def immediate(op: str, b: Const) -> Call:
+        value = int(b.value)
+        require(
+            -(1 << 15) <= value < 1 << 15,
+            f"{what}: an immediate must lie in -32768 ... 32767, got {value}",
+        )
+        attrs = (("call", "vta.alu"), ("op", ALU_OPS[op]), ("imm", value), (IMM, value))
+        return Call(_alu(size, op, True), "compute", out, (out,), attrs)
+
+    def tensor(op: str, b: Expr) -> Call:
+        require(isinstance(b, Read), f"{what}: operand 2 must be read from acc, got {b}")
+        assert isinstance(b, Read)
+        keeps(b)
+        attrs = (("call", "vta.alu"), ("op", ALU_OPS[op]))
+        return Call(_alu(size, op, False), "compute", out, (out, region(b)), attrs)
+
     def place(expr: Expr) -> None:
         """Emit what leaves the value of `expr` in the output's place."""
         match expr:
@@ -109,25 +125,12 @@ def select_alu(n: StageNest, at: int, localize: Callable[[Expr], Expr]) -> Stmt:
                     op, b = "add", binary("mul", b, -1)
                 place(a)
                 if isinstance(b, Const):
-                    value = int(b.value)
-                    require(
-                        -(1 << 15) <= value < 1 << 15,
-                        f"{what}: an immediate must lie in -32768 ... 32767, got {value} in {expr}",
-                    )
-                    attrs: tuple[tuple[Any, Any], ...] = (
-                        ("call", "vta.alu"), ("op", ALU_OPS[op]), ("imm", value), (IMM, value),
-                    )  # fmt: skip
-                    calls.append((Call(_alu(size, op, True), "compute", out, (out,), attrs), None))
+                    calls.append((immediate(op, b), None))
                 else:
                     b, inside = _where(op, b)
-                    require(
-                        isinstance(b, Read), f"{what}: operand 2 must be read from acc, got {b}"
+                    calls.append(
+                        (immediate(op, b) if isinstance(b, Const) else tensor(op, b), inside)
                     )
-                    assert isinstance(b, Read)
-                    keeps(b)
-                    attrs = (("call", "vta.alu"), ("op", ALU_OPS[op]))
-                    call = Call(_alu(size, op, False), "compute", out, (out, region(b)), attrs)
-                    calls.append((call, inside))
             case _:
                 require(False, f"{what}: the ALU cannot compute {expr}")
 

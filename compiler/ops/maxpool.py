@@ -3,6 +3,10 @@
 The array copies the image into the accumulator as *planes*, one per row and column modulo the
 stride, so that every operand of a maximum is dense and results lie as the store wants them. The
 first tap of a maximum is worked on in place; it needs a plane that nothing else reads.
+
+Where windows overlap in all but a step and a tile is a whole image, there is one plane, and maxima
+*slide*: of two neighbours, of two such pairs, and so on, each in place, a few operations for any
+window.
 """
 
 from __future__ import annotations
@@ -26,6 +30,31 @@ from covta.hw.params import Config
 __all__ = ["MaxPool2d"]
 
 LEAST = -(1 << 31)
+
+
+def _small(plane: Tensor, axis: int, padding: int) -> Tensor:
+    """The plane, in front of which there is what never wins."""
+    most = te.const((1 << 31) - 1, "int32")
+
+    def body(*i: Expr) -> Expr:
+        return te.minimum(plane[i], te.select(i[axis] < padding, te.const(-128, "int32"), most))
+
+    return te.compute(plane.shape, body, name=f"small.{'yx'[axis - 3]}")
+
+
+def _slid(source: Tensor, axis: int, away: int, results: int) -> Tensor:
+    """Of each element and the one so far behind it, if there is one, the greater."""
+    have = source.shape[axis]
+    shape = [*source.shape[:axis], results, *source.shape[axis + 1 :]]
+
+    def body(*i: Expr) -> Expr:
+        behind = i[axis] + away
+        value = source[(*i[:axis], behind, *i[axis + 1 :])]
+        if results - 1 + away >= have:
+            value = te.select(behind < have, value, te.const(LEAST, "int32"))
+        return te.maximum(source[i], value)
+
+    return te.compute(shape, body, name=f"slid.{'yx'[axis - 3]}{away}")
 
 
 @dataclass(frozen=True)
@@ -91,6 +120,29 @@ class _Axis:
         if not self.inside(base):
             at.append(base[0])
         return min((n - 1) * self.stride + max(at) - min(at) + 1, self.size)
+
+    # ---- sliding, with a stride of one -----------------------------------------------------
+    @property
+    def slid(self) -> int:
+        """Of the image with the padding in front of it, what all outputs look at."""
+        return min(self.padding + self.size, self.out + self.kernel - 1)
+
+    def steps(self) -> list[tuple[int, int]]:
+        """Of each operation, how far away operand 2 lies, and of how many there are results."""
+        taps, found = 1, []
+        while taps < self.kernel:
+            away = min(taps, self.kernel - taps)
+            taps += away
+            found.append((away, min(self.slid, self.out + self.kernel - taps)))
+        return found
+
+    def slid_operations(self) -> int:
+        """As `operations`."""
+        cycles, have = 0, self.slid
+        for away, results in self.steps():
+            cycles += 2 * min(results, have - away)
+            have = results
+        return cycles
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +213,16 @@ class MaxPool2d(PointwiseOperator):
         """What one full tile takes."""
         z = self.window(cfg)
         v, h = self._axes()
+        if self._slides(knobs):
+            blocks = knobs.groups * z.outputs
+            return Footprint(
+                inp=knobs.groups * z.inputs * self.height * self.width,
+                acc=blocks * v.slid * h.slid,
+                wgt=z.inputs * z.outputs,
+                array=blocks * z.inputs * v.extent(v.out) * h.extent(h.out),
+                resets=blocks * v.slid * h.slid,
+                alu=blocks * self._slid_cycles(),
+            )
         (_, own_row), (_, own_column) = v.base(), h.base()
         n, m = knobs.rows, knobs.columns
         sure = self._in_place()
@@ -187,6 +249,21 @@ class MaxPool2d(PointwiseOperator):
             alu=2 * blocks * ups,
         )
 
+    def _slides(self, knobs: PointwiseKnobs) -> bool:
+        """Whether a tile is a whole image whose windows overlap in all but a step."""
+        whole = (knobs.rows, knobs.columns) == self.out_shape
+        return whole and self.stride == (1, 1) and max(self.kernel) > 2
+
+    def _slid_cycles(self) -> int:
+        """Of the ALU for an image, with what makes the padding small."""
+        v, h = self._axes()
+        small = v.padding * h.slid + h.padding * v.slid
+        return small + v.slid_operations() * h.slid + h.slid_operations() * v.out
+
+    def spatial_axes(self, knobs: PointwiseKnobs) -> tuple[int, ...]:
+        """None of a tile that has to stay whole."""
+        return () if self._slides(knobs) else super().spatial_axes(knobs)
+
     def _in_place(self) -> bool:
         """Whether the second maximum works on one of its taps.
 
@@ -205,6 +282,8 @@ class MaxPool2d(PointwiseOperator):
         rows = sum(v.span(oh, p) for p in {p for p, _ in v.taps()})
         columns = sum(h.span(ow, p) for p in {p for p, _ in h.taps()})
         alu = v.operations() * columns + h.operations() * oh
+        if self.stride == (1, 1):
+            alu = min(alu, self._slid_cycles())
         blocks = z.images * z.groups * z.outputs
         array, resets = blocks * rows * columns * z.inputs, blocks * rows * columns
         alu *= blocks
@@ -213,6 +292,8 @@ class MaxPool2d(PointwiseOperator):
     # ---- computation -----------------------------------------------------------------------
     def schedule(self, cfg: Config, knobs: PointwiseKnobs) -> Scheduled:
         """Expression and schedule in the machine's layout."""
+        if self._slides(knobs):
+            return self._sliding(cfg, knobs)
         z = self.window(cfg)
         v, h = self._axes()
         (sy, sx), b = self.stride, cfg.batch
@@ -298,9 +379,55 @@ class MaxPool2d(PointwiseOperator):
         first = down(column, "first") if sure else plane(row, column, "first", v.out, h.out)
         result = greatest(4, downs, first, "greatest", sure=sure)
         y = te.compute(result.shape, lambda *i: result[i].astype("int8"), name="y")
+        return self._scheduled(cfg, knobs, (x, w, y), copies, work)
 
+    def _sliding(self, cfg: Config, knobs: PointwiseKnobs) -> Scheduled:
+        """One plane, with the padding in front of it; every maximum in place."""
+        z = self.window(cfg)
+        v, h = self._axes()
+        b, bi, bo = cfg.batch, cfg.block_in, cfg.block_out
+        image = (z.images, z.groups, z.inputs, self.height, self.width)
+        x = te.placeholder((*image, b, bi), "int8", "x")
+        w = te.placeholder((z.outputs, z.inputs, bo, bi), "int8", "w")
+        lead = (z.images, z.groups, z.outputs)
+        rc = te.reduce_axis((0, z.inputs), name="c")
+        ri = te.reduce_axis((0, bi), name="i")
+
+        def copied(n, g, c, y, x_, r, o):
+            value = x[n, g, rc, y - v.padding, x_ - h.padding, r, ri]
+            checks = [at >= axis.padding for axis, at in ((v, y), (h, x_)) if axis.padding]
+            if checks:
+                value = te.select(te.all_of(*checks), value, te.const(0, "int8"))
+            return te.sum(value.astype("int32") * w[c, rc, o, ri].astype("int32"), axis=[rc, ri])
+
+        plane = te.compute((*lead, v.slid, h.slid, b, bo), copied, name="copy")
+        work: list[Tensor] = []
+        made = plane
+        for axis, taps in ((3, v), (4, h)):
+            if taps.padding:
+                made = _small(made, axis, taps.padding)
+                work.append(made)
+        for axis, taps in ((3, v), (4, h)):
+            for away, results in taps.steps():
+                made = _slid(made, axis, away, results)
+                work.append(made)
+        y = te.compute(made.shape, lambda *i: made[i].astype("int8"), name="y")
+        return self._scheduled(cfg, knobs, (x, w, y), [plane], work, rows=True)
+
+    def _scheduled(
+        self,
+        cfg: Config,
+        knobs: PointwiseKnobs,
+        args: tuple[Tensor, Tensor, Tensor],
+        copies: list[Tensor],
+        work: list[Tensor],
+        *,
+        rows: bool = False,
+    ) -> Scheduled:
+        """`copies` on the array, `work` on the ALU; results are stored by `rows` or whole tiles."""
+        x, w, y = args
         s = create_schedule(y)
-        tile = self.frame(cfg, knobs, s, y)
+        tile = self.frame(cfg, knobs, s, y, rows=rows)
         machine = MachineIntrinsics(cfg)
         for tensor in (*copies, *work):
             s[tensor].set_scope("acc")
@@ -318,7 +445,7 @@ class MaxPool2d(PointwiseOperator):
             s[near].pragma(s[near].axes[3 if scope == "inp" else 0], "dma_copy")
             if knobs.stages and scope == "inp":
                 s[near].double_buffer(knobs.stages)
-        return Scheduled(schedule=s, args=(x, w, y))
+        return Scheduled(schedule=s, args=args)
 
     # ---- data ------------------------------------------------------------------------------
     def matrices(self, cfg: Config) -> np.ndarray:

@@ -195,21 +195,27 @@ class PointwiseOperator(Operator):
         tile = (1, knobs.groups, z.outputs, knobs.rows, knobs.columns)
         boxes = grid(shape, tile)
         if knobs.taper:
-            axes = (1, 3, 4)
+            axes = (1, *self.spatial_axes(knobs))
             boxes[-2:] = [half for box in boxes[-2:] for half in halves(box, axes)]
             last = boxes.pop()
             boxes += taper(last, axes, lambda b: math.prod(r[1] for r in b) <= 32, share=2)
         return boxes
 
-    def frame(self, cfg: Config, knobs: PointwiseKnobs, s: Schedule, y: Tensor) -> IterVar:
-        """Cut the output into tiles; the loop over them."""
+    def spatial_axes(self, knobs: PointwiseKnobs) -> tuple[int, ...]:
+        """Axes along an image, along which a tile of `boxes` may be cut."""
+        return (3, 4)
+
+    def frame(
+        self, cfg: Config, knobs: PointwiseKnobs, s: Schedule, y: Tensor, *, rows: bool = False
+    ) -> IterVar:
+        """Cut the output into tiles, which are stored whole or by `rows`; the loop over them."""
         require(
             self.legal(cfg, knobs),
             f"{self.name}: {knobs} needs {self.footprint(cfg, knobs)}, {cfg.name} has inp"
             f" {cfg.inp_depth}, wgt {cfg.wgt_depth}, half of acc {cfg.acc_depth // 2}",
         )
         tile, *inner = s[y].partition(s[y].axes[:5], self.boxes(cfg, knobs))
-        s[y].pragma(inner[0], "dma_copy")
+        s[y].pragma(inner[4 if rows else 0], "dma_copy")
         return tile
 
     # ---- data ------------------------------------------------------------------------------

@@ -77,6 +77,10 @@ CASES = {
     "max pool of windows that begin outside": MaxPool2d(
         channels=5, height=3, width=3, kernel=3, stride=1, padding=2
     ),
+    "max pool 5 by 1": MaxPool2d(channels=5, height=9, width=7, kernel=5, stride=1, padding=2),
+    "max pool of wide windows": MaxPool2d(
+        channels=20, height=3, width=6, kernel=(4, 6), stride=1, padding=(3, 4), batch=2
+    ),
     "average pool": AveragePool2d(channels=5, height=6, width=6, kernel=3, stride=1, padding=1),
     "global average pool": GlobalAveragePool2d(channels=9, height=7, width=7),
     "residual add": ResidualAdd(channels=5, height=4, width=4, scale_a=-128, scale_b=127),
