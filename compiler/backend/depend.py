@@ -52,7 +52,7 @@ class Graph:
 
 
 class _Access(NamedTuple):
-    """Elements ``low ... high - 1`` of a tile are read or written by a node."""
+    """Elements ``low ... high - 1`` of acc are read or written by a node."""
 
     node: Node
     low: int
@@ -60,33 +60,41 @@ class _Access(NamedTuple):
     writes: bool
 
 
-class _TileState:
-    """What happened to a tile since all of it was written last."""
+class _Accesses:
+    """What happened to each element of acc since it was written last, and that write."""
 
     def __init__(self) -> None:
-        self.accesses: list[_Access] = []
+        self._all: list[_Access] = []
 
     def add(self, new: _Access) -> None:
-        """Order an access behind those on the same elements, unless all of them read."""
+        """Order an access behind those to the same elements, unless all of them read."""
         kept = []
-        for old in self.accesses:
-            if old.low < new.high and new.low < old.high and (old.writes or new.writes):
-                _order(old.node, new.node)
-            if not (new.writes and new.low <= old.low and old.high <= new.high):
+        for old in self._all:
+            if old.high <= new.low or new.high <= old.low:
                 kept.append(old)
-        self.accesses = [*kept, new]
+                continue
+            if old.writes or new.writes:
+                _order(old.node, new.node)
+            if not new.writes:
+                kept.append(old)
+                continue
+            if old.low < new.low:
+                kept.append(old._replace(high=new.low))
+            if new.high < old.high:
+                kept.append(old._replace(low=new.high))
+        self._all = [*kept, new]
 
 
 def dependences(merged: Merged, placement: Placement) -> Graph:
     """The graph of a trace whose tiles are placed.
 
-    Operations that share elements of acc stay in order unless all of them read; so do those on
-    tiles that share addresses. GEMMs stay in order.
+    Operations that share elements of acc stay in order unless all of them read. GEMMs stay in
+    order.
     """
     nodes: list[Node] = []
     loads: list[Load] = []
     loaded: dict[Tile, int] = {}
-    states: dict[Tile, _TileState] = {}
+    accesses = _Accesses()
     gemm: Node | None = None
     for number, op in enumerate(merged.ops):
         if isinstance(op, Load) and op.dst.scope != "acc":
@@ -104,11 +112,10 @@ def dependences(merged: Merged, placement: Placement) -> Graph:
                 node.loads = max(node.loads, loaded.get(home, 0))
                 continue
             node.banks |= placement.banks(tile)
-            if home not in states:
-                states[home] = _taken_over(home, states, placement)
             writes = tile is into or tile in covered
             low, high = _reach(op, tile) if tile not in covered else (0, tile.elems)
-            states[home].add(_Access(node, low, high, writes))
+            base = placement.base[home]
+            accesses.add(_Access(node, base + low, base + high, writes))
         if isinstance(op, Store):
             node.banks = 0
         if node.multiplies:
@@ -137,21 +144,3 @@ def _order(first: Node, second: Node) -> None:
     if first is not second and first not in second.before:
         second.before.append(first)
         first.after.append(second)
-
-
-def _taken_over(tile: Tile, states: dict[Tile, _TileState], placement: Placement) -> _TileState:
-    """What happened to a tile's addresses when they were those of others."""
-    begin = placement.base[tile]
-    end = begin + tile.elems
-    state = _TileState()
-    for other in list(states):
-        at = placement.base[other]
-        if at < end and begin < at + other.elems:
-            ahead = at - begin
-            state.accesses += [
-                access._replace(low=access.low + ahead, high=access.high + ahead)
-                for access in states[other].accesses
-            ]
-            if begin <= at and at + other.elems <= end:
-                del states[other]
-    return state

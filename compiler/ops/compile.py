@@ -25,6 +25,9 @@ SECOND_OPINION = 1.1
 OPINIONS = 8
 """Settings that are compiled then."""
 
+MOST_INSNS = 2000
+"""Instructions of a program whose like are not too long to compile for that."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Compiled:
@@ -83,7 +86,8 @@ def compile_operator(
     operator : Operator
     knobs : object, optional
         A setting of `operator.space`. By default `operator.default`, or, where that seems to take
-        `SECOND_OPINION` times the cycles that bound it, the best of the `OPINIONS` most promising.
+        `SECOND_OPINION` times the cycles that bound it and is short, the best of the `OPINIONS`
+        most promising.
     arrays : mapping of str to np.ndarray, optional
         Natural inputs to put into the program; zeros otherwise.
     expect : bool
@@ -120,7 +124,8 @@ def compile_operator(
     if knobs is not None:
         return compiled(knobs)
     best = compiled(operator.default(cfg))
-    if best.estimated_cycles > SECOND_OPINION * max(operator.bounds(cfg).values()):
+    slow = best.estimated_cycles > SECOND_OPINION * max(operator.bounds(cfg).values())
+    if slow and len(best.program.insn) <= MOST_INSNS:
         others = islice(promising(cfg, operator), 1, OPINIONS)
         best = min((best, *map(compiled, others)), key=lambda c: c.cost_cycles)
     return best

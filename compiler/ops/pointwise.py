@@ -182,11 +182,12 @@ class PointwiseOperator(Operator):
             "array": whole.array,
             "alu": whole.alu,
             "both": (whole.array + whole.alu + whole.resets) / 2,
-            "read": (whole.inp * cfg.inp_elem_bytes + whole.wgt * cfg.wgt_elem_bytes)
-            / cfg.bus_bytes,
+            "read": whole.inp * cfg.inp_elem_bytes / cfg.bus_bytes,
             "write": outputs * cfg.out_elem_bytes / cfg.bus_bytes,
         }
-        return {name: z.images * cycles for name, cycles in each.items()}
+        bounds = {name: z.images * cycles for name, cycles in each.items()}
+        bounds["read"] += whole.wgt * cfg.wgt_elem_bytes / cfg.bus_bytes
+        return bounds
 
     def boxes(self, cfg: Config, knobs: PointwiseKnobs) -> list[Box]:
         """Output tiles as (images, groups, channels, rows, columns)."""

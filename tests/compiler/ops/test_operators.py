@@ -77,10 +77,6 @@ CASES = {
     "max pool of windows that begin outside": MaxPool2d(
         channels=5, height=3, width=3, kernel=3, stride=1, padding=2
     ),
-    "max pool 5 by 1": MaxPool2d(channels=5, height=9, width=7, kernel=5, stride=1, padding=2),
-    "max pool of wide windows": MaxPool2d(
-        channels=20, height=3, width=6, kernel=(4, 6), stride=1, padding=(3, 4), batch=2
-    ),
     "average pool": AveragePool2d(channels=5, height=6, width=6, kernel=3, stride=1, padding=1),
     "global average pool": GlobalAveragePool2d(channels=9, height=7, width=7),
     "residual add": ResidualAdd(channels=5, height=4, width=4, scale_a=-128, scale_b=127),
@@ -136,6 +132,29 @@ def test_no_bound_is_above_what_is_done(case, config):
     bounds = operator.bounds(cfg)
     assert {name for name, cycles in done.items() if cycles < bounds[name] - 1e-6} == set()
     assert result.cycles >= max(bounds.values())
+
+
+@pytest.mark.parametrize("config", ["edge", "cloud"])
+@pytest.mark.parametrize(
+    ("size", "kernel", "padding"),
+    [((9, 7), 5, 2), ((3, 6), (4, 6), (3, 4)), ((13, 13), 9, 4), ((5, 4), (1, 3), 0)],
+)
+def test_maxima_slide_where_a_tile_is_an_image(size, kernel, padding, config):
+    height, width = size
+    operator, cfg = (
+        MaxPool2d(
+            channels=20, height=height, width=width, kernel=kernel, stride=1, padding=padding,
+            batch=3,
+        ),
+        load_config(config),
+    )  # fmt: skip
+    rows, columns = operator.out_shape
+    knobs = replace(operator.default(cfg), rows=rows, columns=columns)
+    arrays = operator.random_inputs(2)
+    compiled = compile_operator(cfg, operator, knobs, arrays=arrays)
+    result = open_device("cycle").run(compiled.program)
+    np.testing.assert_array_equal(compiled.result(result), operator.reference(arrays))
+    assert result.cycles >= max(operator.bounds(cfg).values())
 
 
 @pytest.mark.parametrize("case", CASES)
