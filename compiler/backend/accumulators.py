@@ -12,20 +12,17 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from covta.compiler.backend.errors import AllocationError
-from covta.compiler.backend.ops import Alu, Tile, Trace
+from covta.compiler.backend.ops import Alu, Lifetime, Tile, Trace
 from covta.compiler.backend.placement import Placement
-from covta.compiler.backend.uses import Lifetime
 from covta.hw.params import Config
 
-__all__ = ["groups_of", "place_accumulators"]
+__all__ = ["place_accumulators"]
 
 GENERATIONS = 4
 """Instances of a pool that are alive together where the trace does not say."""
 
 
-def place_accumulators(
-    cfg: Config, trace: Trace, lives: dict[Tile, Lifetime], placement: Placement
-) -> None:
+def place_accumulators(cfg: Config, trace: Trace, placement: Placement) -> None:
     """Give every tile of acc its address.
 
     Raises
@@ -33,19 +30,19 @@ def place_accumulators(
     AllocationError
         If what is alive together fits neither a bank each nor all of acc.
     """
-    groups = groups_of(trace, lives)
+    groups = _groups(trace)
     if not groups:
         return
     half = cfg.acc_depth // 2
     for regions in ([(0, half), (half, half)], [(0, cfg.acc_depth)]):
         for resident in (True, False):
-            plan = _plan(trace, lives, groups, regions, resident=resident)
+            plan = _plan(trace, groups, regions, resident=resident)
             if plan is not None:
                 for region in plan:
                     region.place(placement)
                 return
     region = _Region(base=0, depth=cfg.acc_depth)
-    region.fill(groups, trace, lives, resident=False)
+    region.fill(groups, trace, resident=False)
     name, slots, size = max(region.needs(), key=lambda need: need[1] * need[2])
     raise AllocationError(
         f"pool {name}: {slots} instances of {size} elements that are alive together must fit acc"
@@ -54,9 +51,9 @@ def place_accumulators(
     )
 
 
-def groups_of(trace: Trace, lives: dict[Tile, Lifetime]) -> list[list[Tile]]:
+def _groups(trace: Trace) -> list[list[Tile]]:
     """Tiles of acc that must lie in one bank: of one instance, or that meet in an operation."""
-    parent: dict[Tile, Tile] = {t: t for t in lives if t.scope == "acc"}
+    parent: dict[Tile, Tile] = {t: t for t in trace.lifetimes if t.scope == "acc"}
 
     def find(tile: Tile) -> Tile:
         while parent[tile] is not tile:
@@ -81,7 +78,6 @@ def groups_of(trace: Trace, lives: dict[Tile, Lifetime]) -> list[list[Tile]]:
 
 def _plan(
     trace: Trace,
-    lives: dict[Tile, Lifetime],
     groups: Sequence[Sequence[Tile]],
     where: Sequence[tuple[int, int]],
     *,
@@ -92,13 +88,13 @@ def _plan(
     shares: list[list[Sequence[Tile]]] = [[] for _ in regions]
     turn = 0
     for group in groups:
-        if any(tile.pool in single and lives[tile].computed for tile in group):
+        if any(tile.pool in single and trace.lifetimes[tile].computed for tile in group):
             shares[0].append(group)
         else:
             shares[turn].append(group)
             turn = (turn + 1) % len(regions)
     for region, share in zip(regions, shares, strict=True):
-        region.fill(share, trace, lives, resident=resident)
+        region.fill(share, trace, resident=resident)
         if not region.fit(len(regions)):
             return None
     return regions
@@ -136,15 +132,9 @@ class _Region:
     resident: dict[tuple, list[Tile]] = field(default_factory=dict)
     pools: dict[str, _Slots] = field(default_factory=dict)
 
-    def fill(
-        self,
-        groups: Iterable[Sequence[Tile]],
-        trace: Trace,
-        lives: dict[Tile, Lifetime],
-        *,
-        resident: bool,
-    ) -> None:
+    def fill(self, groups: Iterable[Sequence[Tile]], trace: Trace, *, resident: bool) -> None:
         """Take groups in, and find out how many slots each pool needs at least."""
+        lives = trace.lifetimes
         instances: dict[tuple[str, int], list[Tile]] = {}
         for group in groups:
             for tile in group:

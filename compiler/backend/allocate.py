@@ -9,10 +9,9 @@ from functools import cached_property
 from covta.compiler.backend.accumulators import place_accumulators
 from covta.compiler.backend.cache import Cache
 from covta.compiler.backend.errors import AllocationError
-from covta.compiler.backend.ops import Load, Tile, Trace
+from covta.compiler.backend.ops import Lifetime, Load, Tile, Trace
 from covta.compiler.backend.placement import Placement
 from covta.compiler.backend.ring import Ring
-from covta.compiler.backend.uses import Lifetime, lifetimes
 from covta.hw.params import Config
 
 __all__ = ["allocate"]
@@ -26,7 +25,6 @@ micro-ops."""
 def allocate(
     cfg: Config,
     trace: Trace,
-    lives: dict[Tile, Lifetime] | None = None,
     *,
     lead: int | None = None,
 ) -> Placement:
@@ -34,8 +32,6 @@ def allocate(
 
     Parameters
     ----------
-    lives : dict of Tile to Lifetime, optional
-        Of the trace, where they are known.
     lead : int, optional
         Let inp and wgt be a `Cache` with this lead where less is loaded then; else rings.
 
@@ -48,10 +44,9 @@ def allocate(
         If a pool's tiles that are alive together do not fit.
     """
     placement = Placement(bank_elems=cfg.acc_depth // 2)
-    lives = lifetimes(trace.ops) if lives is None else lives
     for scope, depth in (("inp", cfg.inp_depth), ("wgt", cfg.wgt_depth)):
-        _place_loaded(trace, scope, depth, lives, placement, lead)
-    place_accumulators(cfg, trace, lives, placement)
+        _place_loaded(trace, scope, depth, placement, lead)
+    place_accumulators(cfg, trace, placement)
     for op in trace.ops:
         if isinstance(op, Load) and placement.home[op.dst] is not op.dst:
             placement.dropped.add(op)
@@ -98,11 +93,11 @@ def _place_loaded(
     trace: Trace,
     scope: str,
     depth: int,
-    lives: dict[Tile, Lifetime],
     placement: Placement,
     lead: int | None,
 ) -> None:
     pools: dict[str, _Pool] = {}
+    lives = trace.lifetimes
     for tile in lives:
         if tile.scope == scope:
             pool = pools.setdefault(

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from covta.compiler.backend.costs import work_cycles
-from covta.compiler.backend.ops import Alu, Gemm, Load, Op, Store, Tile, Trace
+from covta.compiler.backend.ops import Alu, Gemm, Lifetime, Load, Op, Store, Tile, Trace
 from covta.compiler.backend.restrict import load_rows, retarget, window
-from covta.compiler.backend.uses import Lifetime, lifetimes, reads
 from covta.hw.params import Config
 
 __all__ = ["Block", "Numbers", "cuts", "find_block", "keeps_up", "part_of", "split_block"]
@@ -40,7 +39,7 @@ class Numbers:
     """New instance numbers for a trace's pools."""
 
     def __init__(self, trace: Trace) -> None:
-        self._next = 1 + max((t.instance for t in trace.tiles()), default=0)
+        self._next = 1 + max((t.instance for t in trace.lifetimes), default=0)
         self._known: dict[tuple, int] = {}
 
     def of(self, *what: object) -> int:
@@ -57,7 +56,7 @@ def find_block(trace: Trace, *, last: bool) -> Block | None:
     if not gemms:
         return None
     tile = gemms[-1 if last else 0].dst
-    lives = lifetimes(trace.ops)
+    lives = trace.lifetimes
     begin, end = lives[tile].first, lives[tile].last + 1
     loads_from = begin
     while loads_from and isinstance(trace.ops[loads_from - 1], Load):
@@ -83,7 +82,7 @@ def _tiles(ops: Sequence[Op]) -> Iterator[Tile]:
     for op in ops:
         if isinstance(op, Load):
             yield op.dst
-        yield from reads(op)
+        yield from op.reads
 
 
 def cuts(block: Block) -> list[int]:

@@ -8,11 +8,10 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from covta.compiler.backend.ops import Tile
+from covta.compiler.backend.ops import Lifetime, Tile
 from covta.compiler.backend.placement import Placement
 from covta.compiler.backend.residents import NEVER
 from covta.compiler.backend.ring import Ring
-from covta.compiler.backend.uses import Lifetime
 
 __all__ = ["Cache"]
 

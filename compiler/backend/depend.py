@@ -8,7 +8,6 @@ from typing import NamedTuple
 from covta.compiler.backend.merge import Merged
 from covta.compiler.backend.ops import Gemm, Load, Op, Store, Tile
 from covta.compiler.backend.placement import Placement
-from covta.compiler.backend.uses import reads, written
 
 __all__ = ["Graph", "Node", "dependences"]
 
@@ -103,17 +102,16 @@ def dependences(merged: Merged, placement: Placement) -> Graph:
                 loaded[placement.home[tile]] = len(loads)
             continue
         node = Node(number=number, op=op, banks=0)
-        into = written(op)
+        into = () if isinstance(op, Store) else (op.dst,)
         covered = merged.covers.get(op, ()) if isinstance(op, Load) else ()
-        touched: list[Tile] = [*reads(op), *([into] if into else []), *covered]
-        for tile in dict.fromkeys(touched):
+        for tile in dict.fromkeys((*op.reads, *into, *covered)):
             home = placement.home[tile]
             if tile.scope != "acc":
                 node.loads = max(node.loads, loaded.get(home, 0))
                 continue
             node.banks |= placement.banks(tile)
-            writes = tile is into or tile in covered
-            low, high = _reach(op, tile) if tile not in covered else (0, tile.elems)
+            writes = tile in into or tile in covered
+            low, high = (0, tile.elems) if tile in covered else op.reach[tile]
             base = placement.base[home]
             accesses.add(_Access(node, base + low, base + high, writes))
         if isinstance(op, Store):
@@ -124,20 +122,6 @@ def dependences(merged: Merged, placement: Placement) -> Graph:
             gemm = node
         nodes.append(node)
     return Graph(nodes=nodes, loads=loads)
-
-
-def _reach(op: Op, tile: Tile) -> tuple[int, int]:
-    """First element of a tile that an operation touches, and the one behind the last."""
-    if isinstance(op, Load | Store):
-        return op.offset, op.offset + op.elems
-    low, high = tile.elems, 0
-    for name, of in (("dst", lambda p: op.dst), ("src", lambda p: p.src_tile)):
-        steps = [(k.count - 1) * getattr(k, name) for k in op.loops]
-        back, forth = sum(s for s in steps if s < 0), sum(s for s in steps if s > 0)
-        begins = [getattr(p, name) for p in op.points if of(p) is tile]
-        if begins:
-            low, high = min(low, min(begins) + back), max(high, max(begins) + forth + 1)
-    return low, high
 
 
 def _order(first: Node, second: Node) -> None:

@@ -9,14 +9,25 @@ From here on passes reorder (`order`), place tiles (`allocate`), cut loops into 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import count
 
 from covta.hw.isa import AluOp, MemoryType
 
-__all__ = ["Alu", "DramTensor", "Gemm", "Load", "Loop", "Op", "Point", "Store", "Tile", "Trace"]
+__all__ = [
+    "Alu",
+    "DramTensor",
+    "Gemm",
+    "Lifetime",
+    "Load",
+    "Loop",
+    "Op",
+    "Point",
+    "Store",
+    "Tile",
+    "Trace",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,10 +120,20 @@ class Load:
     x_pad: tuple[int, int] = (0, 0)
     pad_min: bool = False
 
-    @property
+    @cached_property
     def elems(self) -> int:
         """Elements of the tile that are written."""
         return (sum(self.y_pad) + self.y_size) * (sum(self.x_pad) + self.x_size)
+
+    @property
+    def reads(self) -> tuple[Tile, ...]:
+        """Tiles that are read."""
+        return ()
+
+    @cached_property
+    def reach(self) -> dict[Tile, tuple[int, int]]:
+        """By tile, the first element that is touched, and the one behind the last."""
+        return {self.dst: (self.offset, self.offset + self.elems)}
 
     def __str__(self) -> str:
         pads = "" if self.y_pad == self.x_pad == (0, 0) else f" pad {self.y_pad} {self.x_pad}"
@@ -151,6 +172,16 @@ class Gemm:
         tiles = (t for p in self.points for t in (p.src_tile, p.wgt_tile) if t is not None)
         return tuple(dict.fromkeys(tiles))
 
+    @cached_property
+    def reads(self) -> tuple[Tile, ...]:
+        """Tiles that are read, each once; an accumulated tile is read too."""
+        return () if self.reset else _reads(self)
+
+    @cached_property
+    def reach(self) -> dict[Tile, tuple[int, int]]:
+        """By tile of acc, the first element that is touched, and the one behind the last."""
+        return _reach(self)
+
     def __str__(self) -> str:
         return f"{'reset' if self.reset else 'gemm'} {self.dst} {_shape(self)}"
 
@@ -177,6 +208,12 @@ class Alu:
 
     cycles = Gemm.cycles
     operands = Gemm.operands
+    reach = Gemm.reach
+
+    @cached_property
+    def reads(self) -> tuple[Tile, ...]:
+        """Tiles that are read, each once; what is worked on is read too."""
+        return _reads(self)
 
     @cached_property
     def sources(self) -> int:
@@ -208,6 +245,16 @@ class Store:
         """Elements that are written."""
         return self.y_size * self.x_size
 
+    @property
+    def reads(self) -> tuple[Tile, ...]:
+        """Tiles that are read."""
+        return (self.src,)
+
+    @cached_property
+    def reach(self) -> dict[Tile, tuple[int, int]]:
+        """By tile, the first element that is touched, and the one behind the last."""
+        return {self.src: (self.offset, self.offset + self.elems)}
+
     def __str__(self) -> str:
         shape = f"{self.y_size}x{self.x_size} by {self.x_stride}"
         return f"store {self.dst.name}[{self.begin}] {shape} = {self.src}[{self.offset}]"
@@ -216,9 +263,42 @@ class Store:
 Op = Load | Gemm | Alu | Store
 
 
+def _reads(op: Gemm | Alu) -> tuple[Tile, ...]:
+    return op.dst, *(tile for tile in op.operands if tile is not op.dst)
+
+
+def _reach(op: Gemm | Alu) -> dict[Tile, tuple[int, int]]:
+    reach: dict[Tile, tuple[int, int]] = {}
+    for name in ("dst", "src"):
+        steps = [(k.count - 1) * getattr(k, name) for k in op.loops]
+        back, forth = sum(s for s in steps if s < 0), sum(s for s in steps if s > 0)
+        for p in op.points:
+            tile, at = (op.dst, p.dst) if name == "dst" else (p.src_tile, p.src)
+            if tile is None or tile.scope != "acc":
+                continue
+            low, high = reach.get(tile, (tile.elems, 0))
+            reach[tile] = min(low, at + back), max(high, at + forth + 1)
+    return reach
+
+
 def _shape(op: Gemm | Alu) -> str:
     loops = " ".join(f"{k.count}(+{k.dst},+{k.src},+{k.wgt})" for k in op.loops)
     return f"{len(op.points)} points x [{loops}]"
+
+
+@dataclass(kw_only=True, slots=True)
+class Lifetime:
+    """Positions in a trace: of a tile's first and last operation, of its last Load, and of the last
+    operation that reads it.
+
+    `computed` says that something other than a Load writes it.
+    """
+
+    first: int
+    last: int
+    last_load: int = -1
+    last_read: int = -1
+    computed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,11 +324,24 @@ class Trace:
         number = count()
         return "\n".join(f"{next(number):5}  {op}" for op in self.ops)
 
-    def tiles(self) -> Iterator[Tile]:
-        """Every tile, in order of first appearance."""
-        seen: dict[Tile, None] = {}
-        for op in self.ops:
-            seen.setdefault(op.src if isinstance(op, Store) else op.dst)
-            if isinstance(op, Gemm | Alu):
-                seen |= dict.fromkeys(op.operands)
-        return iter(seen)
+    @cached_property
+    def lifetimes(self) -> dict[Tile, Lifetime]:
+        """For how long each tile is needed, in order of first appearance."""
+        lives: dict[Tile, Lifetime] = {}
+        for k, op in enumerate(self.ops):
+            for tile in op.reads:
+                life = lives.get(tile)
+                if life is None:
+                    life = lives[tile] = Lifetime(first=k, last=k)
+                life.last = life.last_read = k
+            if isinstance(op, Store):
+                continue
+            life = lives.get(op.dst)
+            if life is None:
+                life = lives[op.dst] = Lifetime(first=k, last=k)
+            life.last = k
+            if isinstance(op, Load):
+                life.last_load = k
+            else:
+                life.computed = True
+        return lives

@@ -20,7 +20,7 @@ from covta.compiler.backend.emit import emit
 from covta.compiler.backend.errors import AllocationError
 from covta.compiler.backend.insns import Insn
 from covta.compiler.backend.merge import Merged, merge_loads
-from covta.compiler.backend.ops import DramTensor, Gemm, Load, Store, Tile, Trace
+from covta.compiler.backend.ops import DramTensor, Gemm, Load, Store, Trace
 from covta.compiler.backend.order import Early, Options, Ordered, order
 from covta.compiler.backend.placement import Placement
 from covta.compiler.backend.prefetch import prefetch
@@ -29,7 +29,6 @@ from covta.compiler.backend.resets import alternatives
 from covta.compiler.backend.stagger import narrow_start, stagger
 from covta.compiler.backend.taper import taper
 from covta.compiler.backend.turn import turn
-from covta.compiler.backend.uses import Lifetime, lifetimes
 from covta.hw.isa import INSN_BYTES
 from covta.hw.params import Config
 from covta.runtime.program import Program
@@ -183,7 +182,7 @@ class _Plan:
 
 def _plan(cfg: Config, trace: Trace) -> _Plan:
     """The plan with rings, or with caches and back and forth where that is quicker."""
-    rings = _placed(cfg, trace, lifetimes(trace.ops), None)
+    rings = _placed(cfg, trace, None)
     best = rings
     if rings.cycles > GOOD_ENOUGH * _array_cycles(trace):
         best = _kept(cfg, trace, rings)
@@ -192,10 +191,9 @@ def _plan(cfg: Config, trace: Trace) -> _Plan:
 
 def _kept(cfg: Config, trace: Trace, rings: _Placed) -> _Placed:
     """With caches: as long as more lead means less waiting."""
-    lives = lifetimes(trace.ops)
     best = rings
     for lead in LEADS:
-        way = _placed(cfg, trace, lives, lead)
+        way = _placed(cfg, trace, lead)
         if way.placement.loaded_elems >= rings.placement.loaded_elems:
             break
         if best is not rings and way.cycles >= best.cycles:
@@ -204,11 +202,11 @@ def _kept(cfg: Config, trace: Trace, rings: _Placed) -> _Placed:
     if best is rings:
         return best
     turned = turn(trace)
-    return min(best, _placed(cfg, turned, lifetimes(turned.ops), best.lead), key=lambda w: w.cycles)
+    return min(best, _placed(cfg, turned, best.lead), key=lambda w: w.cycles)
 
 
-def _placed(cfg: Config, trace: Trace, lives: dict[Tile, Lifetime], lead: int | None) -> _Placed:
-    placement = allocate(cfg, trace, lives, lead=lead)
+def _placed(cfg: Config, trace: Trace, lead: int | None) -> _Placed:
+    placement = allocate(cfg, trace, lead=lead)
     merged, cycles = prefetch(cfg, trace, merge_loads(trace, placement), placement)
     return _Placed(trace=trace, lead=lead, placement=placement, merged=merged, cycles=cycles)
 
@@ -290,7 +288,7 @@ def _best(cfg: Config, plan: _Plan, changes: Sequence[_Change]) -> _Plan:
             continue
         known.add(sizes)
         try:
-            placed = _placed(cfg, trace, lifetimes(trace.ops), plan.placed.lead)
+            placed = _placed(cfg, trace, plan.placed.lead)
         except AllocationError:
             continue
         best = _quicker(cfg, best, _ordered(cfg, placed, plan.options))

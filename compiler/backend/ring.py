@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from covta.compiler.backend.errors import AllocationError
-from covta.compiler.backend.ops import Tile
+from covta.compiler.backend.ops import Lifetime, Tile
 from covta.compiler.backend.placement import Placement
 from covta.compiler.backend.residents import NEVER, Resident, Residents
-from covta.compiler.backend.uses import Lifetime
 
 __all__ = ["Ring"]
 

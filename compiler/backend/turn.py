@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from covta.compiler.backend.ops import Gemm, Load, Op, Trace
-from covta.compiler.backend.uses import reads
 
 __all__ = ["turn"]
 
@@ -55,7 +54,7 @@ def _separate(stages: Sequence[Sequence[Op]]) -> bool:
     sums = {op.dst for stage in stages for op in stage if isinstance(op, Gemm)}
     for stage in stages:
         loaded = {op.dst for op in stage if isinstance(op, Load)}
-        used = {tile for op in stage for tile in reads(op)}
+        used = {tile for op in stage for tile in op.reads}
         if not used - sums <= loaded:
             return False
     return len(sums) == 1

@@ -49,7 +49,7 @@ class Space:
     @cached_property
     def settings(self) -> tuple[Any, ...]:
         """All legal settings, in order."""
-        return tuple(self)
+        return tuple(iter(self))  # of the space itself, tuple() would ask for its length
 
     def __len__(self) -> int:
         return len(self.settings)
