@@ -197,7 +197,7 @@ class PointwiseOperator(Operator):
         boxes = grid(shape, tile)
         if knobs.taper:
             axes = (1, *self.spatial_axes(knobs))
-            boxes[-2:] = [half for box in boxes[-2:] for half in halves(box, axes)]
+            boxes[-3:] = [half for box in boxes[-3:] for half in halves(box, axes)]
             last = boxes.pop()
             boxes += taper(last, axes, lambda b: math.prod(r[1] for r in b) <= 32, share=2)
         return boxes

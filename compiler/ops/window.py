@@ -612,17 +612,18 @@ class WindowOperator(Operator):
         if knobs.taper:
             last = boxes.pop()
             whole = (knobs.rows, knobs.columns) == (oh, ow)
-            axes = (1, 2, 3, 4) if whole else (1, 3, 4)
-            small = 32
-            if self.waits(cfg):
-                axes, small = (1,), 1
+            axes, small = (1, 2, 3, 4) if whole else (1, 3, 4), 32
             bounds = self.bounds(cfg)
             after = bounds["alu"] + bounds["write"]
+            hides = bounds["array"] / after
+            if self.waits(cfg):
+                axes, small = (1,), 1
+                hides = bounds["read"] / (bounds["array"] + after)
             boxes += taper(
                 last,
                 axes,
                 lambda b: math.prod(r[1] for r in b) <= max(small, b[4][1]),
-                share=max(2, min(4, int(bounds["array"] / after) + 1)),
+                share=max(2, min(4, int(hides) + 1)),
             )
         return boxes
 
