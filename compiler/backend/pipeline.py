@@ -18,6 +18,7 @@ from covta.compiler.backend.depend import dependences
 from covta.compiler.backend.drain import drain
 from covta.compiler.backend.emit import emit
 from covta.compiler.backend.errors import AllocationError
+from covta.compiler.backend.halve import halve
 from covta.compiler.backend.insns import Insn
 from covta.compiler.backend.merge import Merged, merge_loads
 from covta.compiler.backend.ops import DramTensor, Gemm, Load, Store, Trace
@@ -267,6 +268,7 @@ _SHAPES: dict[str, tuple[_Change, ...]] = {
         for ratio in (4, 2)
         for share in (1, math.inf)
     ),
+    "halve": (lambda cfg, trace: halve(trace, cfg.acc_depth // 2),),
     "drain": (
         lambda cfg, trace: drain(trace, runs=8),
         lambda cfg, trace: drain(trace, runs=8, elems=32),

@@ -1,12 +1,15 @@
 """What single passes promise."""
 
+import numpy as np
 import traces
+from interpret import interpret
 
 from covta.compiler.backend.allocate import allocate
 from covta.compiler.backend.compress import compress
 from covta.compiler.backend.costs import work_cycles
 from covta.compiler.backend.depend import dependences
 from covta.compiler.backend.drain import drain
+from covta.compiler.backend.halve import halve
 from covta.compiler.backend.insns import AluInsn, GemmInsn
 from covta.compiler.backend.merge import merge_loads
 from covta.compiler.backend.ops import Alu, Gemm, Load, Loop, Point, Store, Tile, Trace
@@ -147,6 +150,40 @@ def test_results_leave_piece_by_piece():
     assert check == case.trace.ops[: len(check)]
 
 
+def test_a_tile_that_takes_both_banks_is_halved():
+    bank = EDGE.acc_depth // 2
+    case = traces.conv(EDGE, size=32, inputs=32, outputs=64, rows=24, co=2, ci=2)
+    halved = halve(case.trace, bank)
+    np.testing.assert_array_equal(interpret(EDGE, halved, case.values)["y"], case.expect["y"])
+    tiles = [
+        [op.dst for op in trace.ops if isinstance(op, Gemm) and op.reset]
+        for trace in (case.trace, halved)
+    ]
+    assert [tile.elems for tile in tiles[0]] == [2 * 768, 2 * 768, 2 * 256, 2 * 256]
+    assert [tile.elems for tile in tiles[1]] == [768] * 4 + [2 * 256] * 2
+    placement = allocate(EDGE, halved)
+    assert [placement.banks(tile) for tile in tiles[1]] == [1, 2] * 3
+
+
+def test_halves_keep_the_array_busy_where_a_tile_takes_both_banks():
+    case = traces.conv(EDGE, size=32, inputs=32, outputs=64, rows=24, co=2, ci=2)
+    stages = {stage.name: stage.result for stage in compile_trace(EDGE, case.trace).stages}
+    assert stages["halve"] is not stages["taper"]
+    sums = {op.dst.elems for op in stages["order"].ops if isinstance(op, Gemm)}
+    assert max(sums) <= EDGE.acc_depth // 2
+
+
+def test_what_depends_on_another_element_is_not_halved():
+    sums = Tile(name="sums", pool="sums", scope="acc", elems=8, instance=0)
+    loops = (Loop(count=4, dst=1, src=1),)
+    ops = (
+        Gemm(dst=sums, points=(Point(0),), loops=(Loop(count=8, dst=1),), reset=True),
+        Alu(op=AluOp.MAX, dst=sums, points=(Point(0, 4, 0, sums),), loops=loops),
+    )
+    trace = Trace(name="halves", ops=ops)
+    assert halve(trace, 4) is trace
+
+
 def test_operations_on_other_elements_of_a_tile_are_independent():
     tiles = [
         Tile(name="sums", pool="sums", scope="acc", elems=EDGE.acc_depth // 2, instance=k)
@@ -170,7 +207,7 @@ def test_every_stage_prints():
     compiled = compile_trace(EDGE, CASE.trace)
     names = [stage.name for stage in compiled.stages]
     assert names == [
-        "trace", "requantize", "turn", "stagger", "taper", "drain", "allocate", "merge",
+        "trace", "requantize", "turn", "stagger", "taper", "halve", "drain", "allocate", "merge",
         "order", "compress", "emit",
     ]  # fmt: skip
     assert all(f"---- {name}" in str(compiled) for name in names)

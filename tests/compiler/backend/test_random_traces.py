@@ -8,6 +8,7 @@ from interpret import interpret
 from test_compile_trace import check
 
 from covta.compiler.backend.errors import AllocationError
+from covta.compiler.backend.halve import halve
 from covta.compiler.backend.ops import Alu, DramTensor, Gemm, Load, Loop, Point, Store, Tile, Trace
 from covta.compiler.backend.stagger import narrow_start, stagger
 from covta.compiler.backend.taper import taper
@@ -118,6 +119,7 @@ def test_cut_traces_compute_what_whole_ones_do(case):
         lambda t: stagger(t),
         lambda t: narrow_start(TINY, t, share=1e9),
         lambda t: stagger(narrow_start(TINY, t, share=1e9)),
+        lambda t: halve(t, 3),
     ):
         result = interpret(TINY, change(case.trace), case.values)
         np.testing.assert_array_equal(result["y"], case.expect["y"])

@@ -1,0 +1,149 @@
+"""Large tiles of sums as two, a bank each: one part leaves while the other is worked on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from covta.compiler.backend.blocks import Numbers
+from covta.compiler.backend.ops import Alu, Gemm, Load, Op, Store, Tile, Trace
+from covta.compiler.backend.restrict import retarget, window
+
+__all__ = ["halve"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Elements ``low ... high - 1`` of a tile, and what stands for it and what it is worked on
+    with: a tile, and how many elements further to the front."""
+
+    low: int
+    high: int
+    tiles: dict[Tile, tuple[Tile, int]]
+
+
+def halve(trace: Trace, most: int) -> Trace:
+    """Cut tiles of sums of more than `most` elements, a bank of acc.
+
+    Such a tile leaves no bank free for the next one, which has to wait until all of it is stored.
+    Rewrite: tile -> two that fit a bank, both worked on with the same inp and wgt; what follows
+    each other on the tile is done for the first, then for the second.
+    Preserves: results, as elements of a tile of sums do not depend on each other. A trace with a
+    tile for which that does not hold, or that no two such parts make up, stays as it is.
+    """
+    sums = [t for t, life in trace.lifetimes.items() if t.scope == "acc" and life.computed]
+    pools = {tile.pool for tile in sums if tile.elems > most}
+    numbers, users = Numbers(trace), _users(trace)
+    found: dict[Tile, tuple[_Part, ...]] = {}
+    for tile in sums:
+        if tile.pool in pools:
+            parts = _parts(trace, tile, users, most, numbers)
+            if parts is None:
+                return trace
+            found[tile] = parts
+    if not found:
+        return trace
+    whose = {source: parts for parts in found.values() for source in parts[0].tiles}
+    ops: list[Op] = []
+    run: list[Gemm | Alu | Store] = []
+    for op in trace.ops:
+        about = None if isinstance(op, Load) else _tile(op)
+        if run and about is not _tile(run[0]):
+            ops += _in_parts(run, found)
+            run = []
+        if about in found:
+            assert not isinstance(op, Load)
+            run.append(op)
+        elif isinstance(op, Load) and op.dst in whose:
+            ops += [retarget(op, part.tiles) for part in whose[op.dst]]
+        else:
+            ops.append(op)
+    return dataclasses.replace(trace, ops=(*ops, *_in_parts(run, found)))
+
+
+def _tile(op: Gemm | Alu | Store) -> Tile:
+    return op.src if isinstance(op, Store) else op.dst
+
+
+def _users(trace: Trace) -> dict[Tile, set[Tile]]:
+    """By tile, those that the ALU works on with it."""
+    users: dict[Tile, set[Tile]] = {}
+    for op in trace.ops:
+        if isinstance(op, Alu):
+            for source in op.operands:
+                users.setdefault(source, set()).add(op.dst)
+    return users
+
+
+def _parts(
+    trace: Trace, tile: Tile, users: Mapping[Tile, set[Tile]], most: int, numbers: Numbers
+) -> tuple[_Part, ...] | None:
+    """Two parts of at most so many elements, or all of a small tile; None if there are none."""
+    if tile.elems <= most:
+        return None if tile in users else (_part(tile, set(), 0, tile.elems, numbers),)
+    ops = _ops_on(trace, tile)
+    if ops is None:
+        return None
+    sources = {source for op in ops if isinstance(op, Alu) for source in op.operands}
+    if any(users[source] != {tile} or trace.lifetimes[source].computed for source in sources):
+        return None
+    for cut in sorted(_ends(ops), key=lambda cut: (abs(2 * cut - tile.elems), cut)):
+        bounds = (0, cut), (cut, tile.elems)
+        if max(high - low for low, high in bounds) > most:
+            return None
+        if all(window(op, *part) is not None for part in bounds for op in ops):
+            return tuple(_part(tile, sources, *part, numbers) for part in bounds)
+    return None
+
+
+def _ops_on(trace: Trace, tile: Tile) -> list[Gemm | Alu | Store] | None:
+    """All that happens on a tile; None if it is loaded, or anything else is done with it."""
+    life = trace.lifetimes[tile]
+    ops: list[Gemm | Alu | Store] = []
+    for op in trace.ops[life.first : life.last + 1]:
+        if isinstance(op, Load):
+            if op.dst is tile:
+                return None
+        elif _tile(op) is tile:
+            ops.append(op)
+        elif tile in op.reads:
+            return None
+    return ops
+
+
+def _ends(ops: Sequence[Op]) -> set[int]:
+    """Elements at which a turn of a GEMM's widest loop begins."""
+    ends: set[int] = set()
+    for op in ops:
+        if isinstance(op, Gemm) and not op.reset:
+            widest = max(op.loops, key=lambda k: k.dst * (k.count > 1), default=None)
+            for p in op.points:
+                ends |= (
+                    {p.dst}
+                    if widest is None
+                    else {p.dst + k * widest.dst for k in range(widest.count)}
+                )
+    return ends
+
+
+def _part(tile: Tile, sources: set[Tile], low: int, high: int, numbers: Numbers) -> _Part:
+    instance, pool = numbers.of(tile, low), f"{tile.pool} (half)"
+    part = dataclasses.replace(tile, pool=pool, instance=instance, elems=high - low, key=None)
+    copies = {
+        source: (dataclasses.replace(source, instance=numbers.of(source, low)), 0)
+        for source in sources
+    }
+    return _Part(low=low, high=high, tiles={tile: (part, low), **copies})
+
+
+def _in_parts(
+    run: Sequence[Gemm | Alu | Store], found: Mapping[Tile, tuple[_Part, ...]]
+) -> Iterator[Op]:
+    """Operations on one tile, one after the other, for its first part; then for its second."""
+    for part in found[_tile(run[0])] if run else ():
+        for op in run:
+            some = window(op, part.low, part.high)
+            assert some is not None
+            for piece in some:
+                yield retarget(piece, part.tiles)
