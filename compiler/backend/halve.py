@@ -34,11 +34,11 @@ def halve(trace: Trace, most: int) -> Trace:
     """
     sums = [t for t, life in trace.lifetimes.items() if t.scope == "acc" and life.computed]
     pools = {tile.pool for tile in sums if tile.elems > most}
-    numbers, users = Numbers(trace), _users(trace)
+    numbers = Numbers(trace)
     found: dict[Tile, tuple[_Part, ...]] = {}
     for tile in sums:
         if tile.pool in pools:
-            parts = _parts(trace, tile, users, most, numbers)
+            parts = _parts(trace, tile, most, numbers)
             if parts is None:
                 return trace
             found[tile] = parts
@@ -66,27 +66,17 @@ def _tile(op: Gemm | Alu | Store) -> Tile:
     return op.src if isinstance(op, Store) else op.dst
 
 
-def _users(trace: Trace) -> dict[Tile, set[Tile]]:
-    """By tile, those that the ALU works on with it."""
-    users: dict[Tile, set[Tile]] = {}
-    for op in trace.ops:
-        if isinstance(op, Alu):
-            for source in op.operands:
-                users.setdefault(source, set()).add(op.dst)
-    return users
-
-
-def _parts(
-    trace: Trace, tile: Tile, users: Mapping[Tile, set[Tile]], most: int, numbers: Numbers
-) -> tuple[_Part, ...] | None:
+def _parts(trace: Trace, tile: Tile, most: int, numbers: Numbers) -> tuple[_Part, ...] | None:
     """Two parts of at most so many elements, or all of a small tile; None if there are none."""
     if tile.elems <= most:
-        return None if tile in users else (_part(tile, set(), 0, tile.elems, numbers),)
+        return None if tile in trace.users else (_part(tile, set(), 0, tile.elems, numbers),)
     ops = _ops_on(trace, tile)
     if ops is None:
         return None
     sources = {source for op in ops if isinstance(op, Alu) for source in op.operands}
-    if any(users[source] != {tile} or trace.lifetimes[source].computed for source in sources):
+    if any(trace.lifetimes[source].computed for source in sources):
+        return None
+    if any(user.dst is not tile for source in sources for user in trace.users[source]):
         return None
     for cut in sorted(_ends(ops), key=lambda cut: (abs(2 * cut - tile.elems), cut)):
         bounds = (0, cut), (cut, tile.elems)

@@ -313,12 +313,15 @@ class Trace:
         For a pool, how many instances may be alive at a time; others take what room there is.
     tensors : tuple of DramTensor
         Parameters, in order.
+    preloads : frozenset of str
+        Pools of sums that are to begin with what is added to them first; see `preload`.
     """
 
     name: str
     ops: tuple[Op, ...]
     generations: dict[str, int] = field(default_factory=dict)
     tensors: tuple[DramTensor, ...] = ()
+    preloads: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         number = count()
@@ -345,3 +348,13 @@ class Trace:
             else:
                 life.computed = True
         return lives
+
+    @cached_property
+    def users(self) -> dict[Tile, list[Alu]]:
+        """By tile, the ALU's operations that have it as operand 2, or by itself."""
+        users: dict[Tile, list[Alu]] = {}
+        for op in self.ops:
+            if isinstance(op, Alu):
+                for source in op.operands:
+                    users.setdefault(source, []).append(op)
+        return users

@@ -25,6 +25,7 @@ from covta.compiler.backend.ops import DramTensor, Gemm, Load, Store, Trace
 from covta.compiler.backend.order import Early, Options, Ordered, order
 from covta.compiler.backend.placement import Placement
 from covta.compiler.backend.prefetch import prefetch
+from covta.compiler.backend.preload import preload
 from covta.compiler.backend.requantize import fuse_requantize
 from covta.compiler.backend.resets import alternatives
 from covta.compiler.backend.stagger import narrow_start, stagger
@@ -119,6 +120,7 @@ def compile_trace(
 
     done("trace", trace)
     trace = done("requantize", fuse_requantize(cfg, trace))
+    trace = done("preload", preload(trace))
     if reorder:
         plan = _plan(cfg, trace)
         done("turn", plan.trace)

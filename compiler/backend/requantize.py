@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from itertools import pairwise
 
 from covta.compiler.backend.ops import Alu, Op, Trace
@@ -27,9 +28,7 @@ def fuse_requantize(cfg: Config, trace: Trace) -> Trace:
         joined = _join(cfg, ops[-3:])
         if joined is not None:
             ops[-3:] = [joined]
-    return Trace(
-        name=trace.name, ops=tuple(ops), generations=trace.generations, tensors=trace.tensors
-    )
+    return dataclasses.replace(trace, ops=tuple(ops))
 
 
 def _join(cfg: Config, ops: list[Op]) -> Alu | None:

@@ -58,6 +58,8 @@ class Buffer:
     generations : int
         How many instances may be alive at a time, one being filled while others are read; 0: as
         many as there is room for.
+    preloaded : bool
+        Sums in it begin with what is added to them first, loaded in the place of zeros.
     units : int
         Leading dimensions whose every index is a piece of its own, filled by one transfer and
         placed by itself.
@@ -68,6 +70,7 @@ class Buffer:
     dtype: str
     scope: str = "global"
     generations: int = 0
+    preloaded: bool = False
     units: int = 0
 
     def __str__(self) -> str:
@@ -267,7 +270,8 @@ def _lines(stmt: Stmt, indent: str) -> Iterator[str]:
             yield f"{indent}{buffer.name}[{', '.join(map(str, indices))}] = {value}"
         case Allocate(buffer, body):
             again = f" x{buffer.generations}" if buffer.generations else ""
-            yield f"{indent}allocate {buffer}{again}"
+            first = " preloaded" if buffer.preloaded else ""
+            yield f"{indent}allocate {buffer}{again}{first}"
             yield from _lines(body, indent)
         case Copy(dst, src, strides, bounds, fill):
             text = f"{indent}copy {dst} = {src}"

@@ -181,7 +181,7 @@ class _Builder:
         self.names.add(name)
         return Buffer(
             name=name, shape=tuple(shape), dtype=stage.tensor.dtype, scope=stage.scope,
-            generations=stage.generations, units=units,
+            generations=stage.generations, preloaded=stage.preloaded, units=units,
         )  # fmt: skip
 
     # ---- nests -----------------------------------------------------------------------------

@@ -76,6 +76,7 @@ def unroll(cfg: Config, function: Function) -> Trace:
         name=function.name,
         ops=tuple(tracer.ops),
         generations=tracer.generations,
+        preloads=frozenset(tracer.preloads),
         tensors=tuple(tensors[p] for p in function.params),
     )
 
@@ -169,6 +170,7 @@ class _Tracer:
         self.ops: list[Op] = []
         self.tensors = tensors
         self.generations: dict[str, int] = {}
+        self.preloads: set[str] = set()
         self.statements: list = []
         self._instances = count()
         self.function = function
@@ -177,6 +179,8 @@ class _Tracer:
         buffer: Buffer = self.statements[index]
         if buffer.generations:
             self.generations[buffer.name] = buffer.generations
+        if buffer.preloaded:
+            self.preloads.add(buffer.name)
         return _Instance(buffer, next(self._instances), shape[:-2])
 
     # ---- transfers -------------------------------------------------------------------------

@@ -95,6 +95,9 @@ class WindowKnobs:
     threads : int
         Virtual threads: 2 sum two tiles stage by stage in turns, each with a share of the
         scratchpads; what both load is there once. Only tiles that are all alike can be paired.
+    preload : bool
+        Load the bias into the sums at first, an element at a time, instead of resetting them and
+        adding it: more is read, and the ALU has less to do.
     lines : bool
         Load rows of the input by themselves, and go down the image strip by strip: a tile finds the
         rows there that it shares with the one before.
@@ -115,6 +118,7 @@ class WindowKnobs:
     weight_stages: int = 0
     banks: int = 2
     threads: int = 1
+    preload: bool = False
     lines: bool = False
 
 
@@ -282,6 +286,7 @@ class WindowOperator(Operator):
             and (knobs.threads == 1 or self._alike(cfg, knobs))
             and (knobs.gaps or self.window(cfg).sparse)
             and (knobs.skip_padding or (whole and self.window(cfg).pads_in_frame()))
+            and not (knobs.preload and not self.requantize.bias)
             and not (knobs.lines and (knobs.threads > 1 or not knobs.skip_padding))
         )
 
@@ -325,6 +330,7 @@ class WindowOperator(Operator):
                 "weight_stages": STAGES,
                 "banks": (2, 1),
                 "threads": (1, 2),
+                "preload": (False, True) if self.requantize.bias else (False,),
                 "lines": (False, True),
             },
             lambda knobs: self.legal(cfg, knobs),
@@ -713,6 +719,8 @@ class WindowOperator(Operator):
             s[tensor].set_scope("acc")
             s[tensor].compute_at(s[y], tile)
         s[sums].double_buffer(6 if knobs.banks == 2 else 1)
+        if knobs.preload:
+            s[sums].preload()
         s[result].pragma(s[result].axes[0], "alu")
         for vector in vectors.values():
             cached = s.cache_read(vector, "acc", [result])

@@ -50,6 +50,8 @@ class Stage:
     scope : str
     generations : int
         Instances of its buffer that may be alive at a time; 0: as many as there is room for.
+    preloaded : bool
+        Its sums begin with what is added to them first.
     kinds : dict of IterVar to str
     pragmas : dict of IterVar to str
     intrin : (IterVar, TensorIntrin) or None
@@ -66,6 +68,7 @@ class Stage:
         self.inlined = False
         self.scope = "global"
         self.generations = 0
+        self.preloaded = False
         self.kinds: dict[IterVar, str] = {}
         self.pragmas: dict[IterVar, str] = {}
         self.intrin: tuple[IterVar, TensorIntrin] | None = None
@@ -336,6 +339,18 @@ class Stage:
             f"double_buffer: generations must be a positive integer, got {generations!r}",
         )
         self.generations = generations
+
+    def preload(self) -> None:
+        """Let sums begin with what is added to them first, loaded in the place of zeros.
+
+        A transfer of every element instead of a reset and an addition: for a machine with more
+        bandwidth than ALU. Sums that nothing loaded is added to first begin with zero as before.
+        """
+        require(
+            self.scope == "acc" and bool(self.reduce_axes),
+            f"preload: {self.name} must be a reduction in acc, got {self.scope}",
+        )
+        self.preloaded = True
 
     # ---- hardware ---------------------------------------------------------------------------
     def pragma(self, axis: IterVar, name: str) -> None:

@@ -1,5 +1,7 @@
 """What single passes promise."""
 
+import dataclasses
+
 import numpy as np
 import traces
 from interpret import interpret
@@ -15,6 +17,7 @@ from covta.compiler.backend.merge import merge_loads
 from covta.compiler.backend.ops import Alu, Gemm, Load, Loop, Point, Store, Tile, Trace
 from covta.compiler.backend.order import Early, Options, order
 from covta.compiler.backend.pipeline import compile_trace
+from covta.compiler.backend.preload import preload
 from covta.compiler.backend.resets import alternatives
 from covta.compiler.ops import DepthwiseConv2d, compile_operator
 from covta.hw.isa import AluOp
@@ -150,6 +153,18 @@ def test_results_leave_piece_by_piece():
     assert check == case.trace.ops[: len(check)]
 
 
+def test_sums_begin_with_their_biases():
+    trace = dataclasses.replace(CASE.trace, preloads=frozenset({"acc"}))
+    loaded = preload(trace)
+    np.testing.assert_array_equal(interpret(EDGE, loaded, CASE.values)["y"], CASE.expect["y"])
+    assert not any(isinstance(op, Gemm) and op.reset for op in loaded.ops)
+    assert not any(isinstance(op, Alu) and op.op == AluOp.ADD for op in loaded.ops)
+    loads = [op for op in loaded.ops if isinstance(op, Load) and op.dst.scope == "acc"]
+    rows = [(op.begin, op.offset, op.y_size, op.x_size, op.x_stride) for op in loads]
+    assert rows[:2] == [(0, 0, 196, 1, 0), (1, 196, 196, 1, 0)]
+    assert rows[-1] == (7, 196, 196, 1, 0)
+
+
 def test_a_tile_that_takes_both_banks_is_halved():
     bank = EDGE.acc_depth // 2
     case = traces.conv(EDGE, size=32, inputs=32, outputs=64, rows=24, co=2, ci=2)
@@ -207,8 +222,8 @@ def test_every_stage_prints():
     compiled = compile_trace(EDGE, CASE.trace)
     names = [stage.name for stage in compiled.stages]
     assert names == [
-        "trace", "requantize", "turn", "stagger", "taper", "halve", "drain", "allocate", "merge",
-        "order", "compress", "emit",
+        "trace", "requantize", "preload", "turn", "stagger", "taper", "halve", "drain", "allocate",
+        "merge", "order", "compress", "emit",
     ]  # fmt: skip
     assert all(f"---- {name}" in str(compiled) for name in names)
     assert str(compile_trace(EDGE, CASE.trace)) == str(compiled)

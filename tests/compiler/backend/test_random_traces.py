@@ -1,5 +1,7 @@
 """Random traces with all kinds of operations, interwoven, against one thread in NumPy."""
 
+from dataclasses import replace
+
 import numpy as np
 import traces
 from hypothesis import given, settings
@@ -10,6 +12,7 @@ from test_compile_trace import check
 from covta.compiler.backend.errors import AllocationError
 from covta.compiler.backend.halve import halve
 from covta.compiler.backend.ops import Alu, DramTensor, Gemm, Load, Loop, Point, Store, Tile, Trace
+from covta.compiler.backend.preload import preload
 from covta.compiler.backend.stagger import narrow_start, stagger
 from covta.compiler.backend.taper import taper
 from covta.hw.isa import AluOp, MemoryType
@@ -98,7 +101,10 @@ def mixed(draw, cfg):
     generations = {
         pool: draw(st.integers(1, 3)) for pool in draw(st.sets(st.sampled_from(["inp", "acc"])))
     }
-    trace = Trace(name="mixed", ops=tuple(ops), generations=generations, tensors=(tx, tw, tb, ty))
+    trace = Trace(
+        name="mixed", ops=tuple(ops), generations=generations, tensors=(tx, tw, tb, ty),
+        preloads=frozenset(draw(st.sets(st.sampled_from(["acc"])))),
+    )  # fmt: skip
     return traces.Case(trace=trace, values=values, expect=interpret(cfg, trace, values))
 
 
@@ -120,6 +126,7 @@ def test_cut_traces_compute_what_whole_ones_do(case):
         lambda t: narrow_start(TINY, t, share=1e9),
         lambda t: stagger(narrow_start(TINY, t, share=1e9)),
         lambda t: halve(t, 3),
+        lambda t: preload(replace(t, preloads=frozenset({"acc"}))),
     ):
         result = interpret(TINY, change(case.trace), case.values)
         np.testing.assert_array_equal(result["y"], case.expect["y"])

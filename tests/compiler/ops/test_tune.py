@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from covta.compiler.backend.ops import Gemm
+from covta.compiler.backend.ops import Alu, Gemm
 from covta.compiler.ops import Conv2d, MaxPool2d, OperatorError, compile_operator
 from covta.compiler.ops.tune import tune
+from covta.hw.isa import AluOp
 from covta.hw.params import load_config
 from covta.runtime.device import open_device
 from covta.sim.dram import DramModel
@@ -70,6 +71,23 @@ def test_virtual_threads_sum_two_tiles_in_turns():
     assert tiles[0] is not tiles[1]
     assert tiles[0] is tiles[2]
     assert cycles(cfg, operator, two) > 0
+
+
+def test_a_bias_may_be_loaded_in_place_of_a_reset():
+    cfg = load_config("block16")
+    operator = Conv2d(in_channels=32, out_channels=32, height=8, width=8, kernel=3, padding=1)
+    added = replace(operator.default(cfg), taper=False)
+    loaded = replace(added, preload=True)
+    for knobs, expected in ((added, True), (loaded, False)):
+        stages = compile_operator(cfg, operator, knobs).built.backend.stages
+        ops = next(stage.result for stage in stages if stage.name == "preload").ops
+        resets = [op for op in ops if isinstance(op, Gemm) and op.reset]
+        additions = [op for op in ops if isinstance(op, Alu) and op.op == AluOp.ADD]
+        assert (bool(resets), bool(additions)) == (expected, expected)
+    assert cycles(cfg, operator, loaded) > 0
+    plain = replace(operator, requantize=replace(operator.requantize, bias=False))
+    assert not plain.legal(cfg, loaded)
+    assert plain.space(cfg).choices["preload"] == (False,)
 
 
 @pytest.mark.parametrize("change", [{"taper": True}, {"rows": 3}, {"columns": 8}])

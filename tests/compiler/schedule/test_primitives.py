@@ -209,6 +209,10 @@ def read_elsewhere(s, a, b, c, d, k):
             lambda s, a, b, c, d, k: s[c].double_buffer(),
             "double_buffer: C must lie in a scratchpad, got global",
         ),
+        (
+            lambda s, a, b, c, d, k: s[c].preload(),
+            "preload: C must be a reduction in acc, got global",
+        ),
         (scheduled_twice, "cache_write: D has been scheduled already"),
         (
             lambda s, a, b, c, d, k: s.cache_read(a, "inp", [d]),

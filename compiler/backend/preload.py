@@ -1,0 +1,110 @@
+"""Sums that begin with what would be added to them, loaded in the place of zeros."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+
+from covta.compiler.backend.ops import Alu, Gemm, Load, Op, Store, Tile, Trace
+from covta.hw.isa import AluOp
+
+__all__ = ["preload"]
+
+MOST_ROWS = (1 << 16) - 1
+"""Rows of a LOAD."""
+
+
+def preload(trace: Trace) -> Trace:
+    """Load biases into sums: a transfer of every element instead of a reset and an addition.
+
+    Rewrite:   reset t; GEMMs on t; t += b, where all of b was loaded  ->  load t, each element of
+               b as often as it is added; GEMMs on t
+    Requires:  the pool of t among the trace's `preloads`; b used for nothing else
+    Preserves: results, as sums wrap
+    """
+    dropped: set[Op] = set()
+    begins: dict[Op, list[Load]] = {}
+    for tile, life in trace.lifetimes.items():
+        if tile.pool not in trace.preloads or not life.computed:
+            continue
+        found = _found(trace, tile)
+        if found is not None:
+            resets, add, load = found
+            begins[resets[0]] = list(_loads(tile, _sources(tile, add), load))
+            dropped |= {*resets, add, load}
+    ops: list[Op] = []
+    for op in trace.ops:
+        ops += begins.get(op, [])
+        if op not in dropped:
+            ops.append(op)
+    return dataclasses.replace(trace, ops=tuple(ops))
+
+
+def _found(trace: Trace, tile: Tile) -> tuple[list[Gemm], Alu, Load] | None:
+    """Resets of a tile, the addition, and the load of what is added; None if it is otherwise."""
+    life = trace.lifetimes[tile]
+    ops = [op for op in trace.ops[life.first : life.last + 1] if _tile(op) is tile]
+    resets = [op for op in ops if isinstance(op, Gemm) and op.reset]
+    sums = [op for op in ops if isinstance(op, Gemm) and not op.reset]
+    rest = ops[len(resets) + len(sums) :]
+    add = rest[0] if rest else None
+    if not resets or ops[: len(resets) + len(sums)] != [*resets, *sums]:
+        return None
+    if not isinstance(add, Alu) or add.op != AluOp.ADD or len(add.operands) != 1:
+        return None
+    bias = add.operands[0]
+    if trace.lifetimes[bias].computed or trace.users[bias] != [add]:
+        return None
+    loads = [op for op in trace.ops if isinstance(op, Load) and op.dst is bias]
+    flat = len(loads) == 1 and loads[0].y_size == 1 and loads[0].elems == loads[0].x_size
+    if not flat or loads[0].x_size != bias.elems or not _all_once(tile, resets, add):
+        return None
+    return resets, add, loads[0]
+
+
+def _tile(op: Op) -> Tile:
+    return op.src if isinstance(op, Store) else op.dst
+
+
+def _all_once(tile: Tile, resets: Sequence[Gemm], add: Alu) -> bool:
+    """Whether every element is zero at first, and has something added to it just once."""
+    zero = np.zeros(tile.elems, bool)
+    for op in resets:
+        zero[_turns(op)[0]] = True
+    at = np.bincount(_turns(add)[0], minlength=tile.elems)
+    return bool(zero.all() and (at == 1).all())
+
+
+def _turns(op: Gemm | Alu) -> tuple[np.ndarray, np.ndarray]:
+    """Elements of dst and of src, by turn."""
+    dst = np.array([p.dst for p in op.points])
+    src = np.array([p.src for p in op.points])
+    for loop in op.loops:
+        steps = np.arange(loop.count)
+        dst = (dst[:, None] + steps * loop.dst).ravel()
+        src = (src[:, None] + steps * loop.src).ravel()
+    return dst, src
+
+
+def _sources(tile: Tile, add: Alu) -> np.ndarray:
+    """What is added to each element."""
+    sources = np.empty(tile.elems, np.int64)
+    dst, src = _turns(add)
+    sources[dst] = src
+    return sources
+
+
+def _loads(tile: Tile, sources: np.ndarray, load: Load) -> Iterator[Load]:
+    """Loads of `sources`: an element again and again, or elements that follow each other."""
+    at = 0
+    for _, run in groupby(enumerate(sources), key=lambda item: item[1]):
+        source, size = sources[at], len(list(run))
+        for offset in range(0, size, MOST_ROWS):
+            yield Load(
+                dst=tile, offset=at + offset, src=load.src, begin=load.begin + int(source),
+                y_size=min(MOST_ROWS, size - offset), x_size=1,
+            )  # fmt: skip
+        at += size
