@@ -242,6 +242,22 @@ class Isa:
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
+        self._elem_bytes: dict[int, int] = {
+            MemoryType.UOP: cfg.uop_elem_bytes,
+            MemoryType.WGT: cfg.wgt_elem_bytes,
+            MemoryType.INP: cfg.inp_elem_bytes,
+            MemoryType.ACC: cfg.acc_elem_bytes,
+            MemoryType.OUT: cfg.out_elem_bytes,
+            MemoryType.ACC_8BIT: cfg.acc8_elem_bytes,
+        }
+        self._depths: dict[int, int] = {
+            MemoryType.UOP: cfg.uop_depth,
+            MemoryType.WGT: cfg.wgt_depth,
+            MemoryType.INP: cfg.inp_depth,
+            MemoryType.ACC: cfg.acc_depth,
+            MemoryType.OUT: cfg.acc_depth,
+            MemoryType.ACC_8BIT: cfg.acc_depth,
+        }
         u, a, i, w = (
             cfg.log2_uop_depth,
             cfg.log2_acc_depth,
@@ -339,27 +355,11 @@ class Isa:
 
     def elem_bytes(self, memory_type: int) -> int:
         """DRAM bytes of one element of a memory type."""
-        cfg = self.cfg
-        return {
-            MemoryType.UOP: cfg.uop_elem_bytes,
-            MemoryType.WGT: cfg.wgt_elem_bytes,
-            MemoryType.INP: cfg.inp_elem_bytes,
-            MemoryType.ACC: cfg.acc_elem_bytes,
-            MemoryType.OUT: cfg.out_elem_bytes,
-            MemoryType.ACC_8BIT: cfg.acc8_elem_bytes,
-        }[MemoryType(memory_type)]
+        return self._elem_bytes[memory_type]
 
     def depth(self, memory_type: int) -> int:
         """Elements of the scratchpad behind a memory type."""
-        cfg = self.cfg
-        return {
-            MemoryType.UOP: cfg.uop_depth,
-            MemoryType.WGT: cfg.wgt_depth,
-            MemoryType.INP: cfg.inp_depth,
-            MemoryType.ACC: cfg.acc_depth,
-            MemoryType.OUT: cfg.acc_depth,
-            MemoryType.ACC_8BIT: cfg.acc_depth,
-        }[MemoryType(memory_type)]
+        return self._depths[memory_type]
 
 
 @lru_cache(maxsize=64)

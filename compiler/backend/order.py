@@ -168,6 +168,7 @@ class _Scheduler:
         self.machine = _Machine()
         self.acc_latency = ACC_LATENCY_CYCLES if graph.loads else LOAD_LATENCY_CYCLES
         self.cost = {node: work_cycles(cfg, node.op) for node in graph.nodes}
+        self.load_cost = [work_cycles(cfg, load) for load in graph.loads]
         self.left = {
             engine: sum(self.cost[n] for n in graph.nodes if isinstance(n.op, kind))
             for engine, kind in ((GEMM, Gemm), (ALU, Alu))
@@ -369,8 +370,7 @@ class _Scheduler:
 
     def _load_end(self, k: int, done: int) -> int:
         token = self._token(k)
-        load = self.graph.loads[k]
-        return max(done, token + LOAD_LATENCY_CYCLES) + work_cycles(self.cfg, load)
+        return max(done, token + LOAD_LATENCY_CYCLES) + self.load_cost[k]
 
     def _token(self, k: int) -> int:
         return max((self.retired[op] for op in self.releases[k]), default=0)

@@ -37,7 +37,7 @@ def prefetch(cfg: Config, trace: Trace, merged: Merged, placement: Placement) ->
     Preserves: what a load waits for comes before it, with all that this needs.
     """
     waiting = _waiting(cfg, trace, merged, placement)
-    clock = _Clock(cfg, merged.ops)
+    clock = _Clock(merged.ops)
     moved: dict[int, list[Op]] = {}
     now = 0
     while waiting:
@@ -80,8 +80,7 @@ def _waiting(cfg: Config, trace: Trace, merged: Merged, placement: Placement) ->
 class _Clock:
     """When operations are done: the array's one after the other, each after the loads before it."""
 
-    def __init__(self, cfg: Config, ops: tuple[Op, ...]) -> None:
-        self._cfg = cfg
+    def __init__(self, ops: tuple[Op, ...]) -> None:
         self._ops = ops
         self._ends: list[int] = []
         self.loaded: dict[int, int] = {}
@@ -92,5 +91,5 @@ class _Clock:
             k = len(self._ends)
             now = max(self._ends[-1] if k else 0, self.loaded.get(k, 0))
             op = self._ops[k]
-            self._ends.append(now + work_cycles(self._cfg, op) * isinstance(op, Gemm))
+            self._ends.append(now + (op.cycles if isinstance(op, Gemm) else 0))
         return self._ends[number] if number >= 0 else 0
