@@ -94,7 +94,7 @@ def estimate(machine: Machine, cost: TileCost, tiles: int, elements: int) -> flo
 
 
 def in_turns(machine: Machine, cost: TileCost, tiles: int, *, ahead: float) -> float:
-    """From start to finish of tiles that take all of acc: one has to be written before the next.
+    """From start to finish of tiles that take all of acc, half of one beside half of the next.
 
     Parameters
     ----------
@@ -102,6 +102,8 @@ def in_turns(machine: Machine, cost: TileCost, tiles: int, *, ahead: float) -> f
     ahead : float
         Cycles of loads that there is room for while the array waits.
     """
-    tail = cost.alu + cost.reset + cost.write + 2 * LATENCY_CYCLES + 2 * INSTRUCTION_CYCLES
+    tail = cost.alu + cost.reset + cost.write
+    tail -= min(tail, cost.array) / 2  # halves: one leaves while the other is worked on
+    tail += 2 * LATENCY_CYCLES + 2 * INSTRUCTION_CYCLES
     steady = max(cost.array, cost.read - min(tail, ahead)) + tail
     return 2 * LATENCY_CYCLES + cost.first + tiles * steady
