@@ -350,6 +350,11 @@ class Trace:
         return lives
 
     @cached_property
+    def written(self) -> set[DramTensor]:
+        """What is stored to."""
+        return {op.dst for op in self.ops if isinstance(op, Store)}
+
+    @cached_property
     def users(self) -> dict[Tile, list[Alu]]:
         """By tile, the ALU's operations that have it as operand 2, or by itself."""
         users: dict[Tile, list[Alu]] = {}

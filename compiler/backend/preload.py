@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 
 import numpy as np
 
@@ -13,8 +12,8 @@ from covta.hw.isa import AluOp
 
 __all__ = ["preload"]
 
-MOST_ROWS = (1 << 16) - 1
-"""Rows of a LOAD."""
+MOST_ELEMS = (1 << 16) - 1
+"""Of a row of a LOAD, and rows."""
 
 
 def preload(trace: Trace) -> Trace:
@@ -22,7 +21,8 @@ def preload(trace: Trace) -> Trace:
 
     Rewrite:   reset t; GEMMs on t; t += b, where all of b was loaded  ->  load t, each element of
                b as often as it is added; GEMMs on t
-    Requires:  the pool of t among the trace's `preloads`; b used for nothing else
+    Requires:  the pool of t among the trace's `preloads`; b used for nothing else, and its tensor
+               not written
     Preserves: results, as sums wrap
     """
     dropped: set[Op] = set()
@@ -56,11 +56,15 @@ def _found(trace: Trace, tile: Tile) -> tuple[list[Gemm], Alu, Load] | None:
     if not isinstance(add, Alu) or add.op != AluOp.ADD or len(add.operands) != 1:
         return None
     bias = add.operands[0]
-    if trace.lifetimes[bias].computed or trace.users[bias] != [add]:
+    there = trace.lifetimes[bias]
+    if there.computed or trace.users[bias] != [add]:
         return None
-    loads = [op for op in trace.ops if isinstance(op, Load) and op.dst is bias]
+    between = trace.ops[there.first : there.last_load + 1]
+    loads = [op for op in between if isinstance(op, Load) and op.dst is bias]
     flat = len(loads) == 1 and loads[0].y_size == 1 and loads[0].elems == loads[0].x_size
     if not flat or loads[0].x_size != bias.elems or not _all_once(tile, resets, add):
+        return None
+    if loads[0].src in trace.written:
         return None
     return resets, add, loads[0]
 
@@ -99,12 +103,16 @@ def _sources(tile: Tile, add: Alu) -> np.ndarray:
 
 def _loads(tile: Tile, sources: np.ndarray, load: Load) -> Iterator[Load]:
     """Loads of `sources`: an element again and again, or elements that follow each other."""
+    steps = np.diff(sources).tolist()
     at = 0
-    for _, run in groupby(enumerate(sources), key=lambda item: item[1]):
-        source, size = sources[at], len(list(run))
-        for offset in range(0, size, MOST_ROWS):
+    while at < len(sources):
+        step, end = steps[at] if at < len(steps) else 0, at + 1
+        while step in (0, 1) and end < len(sources) and steps[end - 1] == step:
+            end += 1
+        for begin in range(at, end, MOST_ELEMS):
+            size = min(MOST_ELEMS, end - begin)
             yield Load(
-                dst=tile, offset=at + offset, src=load.src, begin=load.begin + int(source),
-                y_size=min(MOST_ROWS, size - offset), x_size=1,
+                dst=tile, offset=begin, src=load.src, begin=load.begin + int(sources[begin]),
+                y_size=1 if step else size, x_size=size if step == 1 else 1,
             )  # fmt: skip
-        at += size
+        at = end

@@ -14,13 +14,13 @@ from covta.compiler.backend.drain import drain
 from covta.compiler.backend.halve import halve
 from covta.compiler.backend.insns import AluInsn, GemmInsn
 from covta.compiler.backend.merge import merge_loads
-from covta.compiler.backend.ops import Alu, Gemm, Load, Loop, Point, Store, Tile, Trace
+from covta.compiler.backend.ops import Alu, DramTensor, Gemm, Load, Loop, Point, Store, Tile, Trace
 from covta.compiler.backend.order import Early, Options, order
 from covta.compiler.backend.pipeline import compile_trace
 from covta.compiler.backend.preload import preload
 from covta.compiler.backend.resets import alternatives
 from covta.compiler.ops import DepthwiseConv2d, compile_operator
-from covta.hw.isa import AluOp
+from covta.hw.isa import AluOp, MemoryType
 from covta.hw.params import load_config
 
 EDGE = load_config("edge")
@@ -163,6 +163,26 @@ def test_sums_begin_with_their_biases():
     rows = [(op.begin, op.offset, op.y_size, op.x_size, op.x_stride) for op in loads]
     assert rows[:2] == [(0, 0, 196, 1, 0), (1, 196, 196, 1, 0)]
     assert rows[-1] == (7, 196, 196, 1, 0)
+
+
+def test_a_bias_of_every_element_is_one_load():
+    sums, bias = (
+        Tile(name=name, pool=name, scope="acc", elems=8, instance=0) for name in ("sums", "bias")
+    )
+    tensor = DramTensor(name="b", memory=MemoryType.ACC, shape=(20,))
+    plane, along = (Loop(count=8, dst=1),), (Loop(count=8, dst=1, src=1),)
+    ops = (
+        Gemm(dst=sums, points=(Point(0),), loops=plane, reset=True),
+        Load(dst=bias, src=tensor, begin=5, x_size=8),
+        Alu(op=AluOp.ADD, dst=sums, points=(Point(0, 0, 0, bias),), loops=along),
+    )
+    trace = Trace(name="sums", ops=ops, preloads=frozenset({"sums"}))
+    (load,) = preload(trace).ops
+    assert isinstance(load, Load)
+    assert (load.dst, load.begin, load.y_size, load.x_size) == (sums, 5, 1, 8)
+    stored = Store(src=sums, dst=tensor, begin=0, x_size=8)
+    written = dataclasses.replace(trace, ops=(*ops, stored))
+    assert preload(written).ops == written.ops
 
 
 def test_a_tile_that_takes_both_banks_is_halved():
