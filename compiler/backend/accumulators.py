@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from covta.compiler.backend.errors import AllocationError
-from covta.compiler.backend.ops import Alu, Lifetime, Tile, Trace
+from covta.compiler.backend.ops import Lifetime, Tile, Trace
 from covta.compiler.backend.placement import Placement
 from covta.hw.params import Config
 
@@ -65,11 +65,9 @@ def _groups(trace: Trace) -> list[list[Tile]]:
     for tile in parent:
         first = firsts.setdefault((tile.pool, tile.instance), tile)
         parent[find(tile)] = find(first)
-    for op in trace.ops:
-        if isinstance(op, Alu):
-            for point in op.points:
-                if point.src_tile is not None:
-                    parent[find(point.src_tile)] = find(op.dst)
+    for source, users in trace.users.items():
+        for user in users:
+            parent[find(source)] = find(user.dst)
     groups: dict[Tile, list[Tile]] = {}
     for tile in parent:
         groups.setdefault(find(tile), []).append(tile)

@@ -22,12 +22,7 @@ for loads to run ahead, and so few that they come to lie in few ways and need fe
 micro-ops."""
 
 
-def allocate(
-    cfg: Config,
-    trace: Trace,
-    *,
-    lead: int | None = None,
-) -> Placement:
+def allocate(cfg: Config, trace: Trace, *, lead: int | None = None) -> Placement:
     """Addresses for all tiles.
 
     Parameters
@@ -90,11 +85,7 @@ def _distinct_elems(tiles: Iterable[Tile]) -> int:
 
 
 def _place_loaded(
-    trace: Trace,
-    scope: str,
-    depth: int,
-    placement: Placement,
-    lead: int | None,
+    trace: Trace, scope: str, depth: int, placement: Placement, lead: int | None
 ) -> None:
     pools: dict[str, _Pool] = {}
     lives = trace.lifetimes

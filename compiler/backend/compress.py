@@ -8,19 +8,19 @@ that follow each other and share it: what changes it stays a loop, the outer one
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from covta.compiler.backend.insns import AluInsn, GemmInsn, Insn, LoadInsn, StoreInsn, Uop
-from covta.compiler.backend.ops import Alu, Gemm, Load, Op, Store
+from covta.compiler.backend.ops import Alu, Gemm, Load, Op, Store, Tile
 from covta.compiler.backend.placement import Placement
 from covta.hw.isa import AluOp
 from covta.hw.params import Config
 from covta.runtime.builder import Loop
 
-__all__ = ["compress", "destinations"]
+__all__ = ["compress", "destinations", "operands"]
 
 MOST_TURNS = (1 << 14) - 1
 """Greatest count of an instruction's loop."""
@@ -75,11 +75,17 @@ def compress(cfg: Config, op: Op, placement: Placement) -> Iterator[Insn]:
 
 def destinations(op: Gemm | Alu, placement: Placement) -> np.ndarray:
     """Addresses in acc that an operation writes, in order, with repetitions."""
-    return _expand(*_absolute(op, placement))[:, 0]
+    return operands(op, placement.base)[:, 0]
+
+
+def operands(op: Gemm | Alu, base: Mapping[Tile, int]) -> np.ndarray:
+    """``(turns, 3)``: what every turn works on in dst, src and wgt, for tiles that begin at `base`;
+    0 for what is not read."""
+    return _expand(*_absolute(op, base))
 
 
 def _loops(cfg: Config, op: Gemm | Alu, placement: Placement) -> Iterator[Insn]:
-    points, axes = _absolute(op, placement)
+    points, axes = _absolute(op, placement.base)
     if not len(points) or any(axis.count == 0 for axis in axes):
         return
     ordered = isinstance(op, Alu) and _order_matters(op, points, axes)
@@ -92,9 +98,8 @@ def _loops(cfg: Config, op: Gemm | Alu, placement: Placement) -> Iterator[Insn]:
             yield AluInsn(op=op.op, uops=uops, outer=outer, inner=inner, imm=op.imm)
 
 
-def _absolute(op: Gemm | Alu, placement: Placement) -> tuple[np.ndarray, list[_Axis]]:
+def _absolute(op: Gemm | Alu, base: Mapping[Tile, int]) -> tuple[np.ndarray, list[_Axis]]:
     """Points with addresses in place of offsets, and loops, without operands that are not read."""
-    base = placement.base
     dst = base[op.dst]
     has_src = op.imm is None if isinstance(op, Alu) else not op.reset
     has_wgt = isinstance(op, Gemm) and not op.reset

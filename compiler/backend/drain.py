@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import groupby, pairwise
 
 from covta.compiler.backend.ops import Alu, Op, Store, Tile, Trace
-from covta.compiler.backend.restrict import window
+from covta.compiler.backend.restrict import turn_starts, window
 
 __all__ = ["drain"]
 
@@ -57,12 +57,4 @@ def _in_pieces(ops: list[Op], tile: Tile, elems: int) -> list[Op]:
 
 
 def _cuts(ops: Sequence[Op]) -> list[int]:
-    """Where a turn of an operation's widest loop begins."""
-    found: set[int] = set()
-    for op in ops:
-        if isinstance(op, Alu):
-            widest = max(op.loops, key=lambda k: k.dst * (k.count > 1), default=None)
-            if widest is not None:
-                firsts = {p.dst for p in op.points}
-                found |= {at + k * widest.dst for at in firsts for k in range(widest.count)}
-    return sorted(found)
+    return sorted(set().union(*(turn_starts(op) for op in ops if isinstance(op, Alu) and op.loops)))

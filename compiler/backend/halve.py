@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from covta.compiler.backend.blocks import Numbers
 from covta.compiler.backend.ops import Alu, Gemm, Load, Op, Store, Tile, Trace
-from covta.compiler.backend.restrict import retarget, window
+from covta.compiler.backend.restrict import retarget, turn_starts, window
 
 __all__ = ["halve"]
 
@@ -34,6 +34,8 @@ def halve(trace: Trace, most: int) -> Trace:
     """
     sums = [t for t, life in trace.lifetimes.items() if t.scope == "acc" and life.computed]
     pools = {tile.pool for tile in sums if tile.elems > most}
+    if not pools:
+        return trace
     numbers = Numbers(trace)
     found: dict[Tile, tuple[_Part, ...]] = {}
     for tile in sums:
@@ -42,14 +44,12 @@ def halve(trace: Trace, most: int) -> Trace:
             if parts is None:
                 return trace
             found[tile] = parts
-    if not found:
-        return trace
     whose = {source: parts for parts in found.values() for source in parts[0].tiles}
     ops: list[Op] = []
     run: list[Gemm | Alu | Store] = []
     for op in trace.ops:
-        about = None if isinstance(op, Load) else _tile(op)
-        if run and about is not _tile(run[0]):
+        about = None if isinstance(op, Load) else op.tile
+        if run and about is not run[0].tile:
             ops += _in_parts(run, found)
             run = []
         if about in found:
@@ -60,10 +60,6 @@ def halve(trace: Trace, most: int) -> Trace:
         else:
             ops.append(op)
     return dataclasses.replace(trace, ops=(*ops, *_in_parts(run, found)))
-
-
-def _tile(op: Gemm | Alu | Store) -> Tile:
-    return op.src if isinstance(op, Store) else op.dst
 
 
 def _parts(trace: Trace, tile: Tile, most: int, numbers: Numbers) -> tuple[_Part, ...] | None:
@@ -78,7 +74,9 @@ def _parts(trace: Trace, tile: Tile, most: int, numbers: Numbers) -> tuple[_Part
         return None
     if any(user.dst is not tile for source in sources for user in trace.users[source]):
         return None
-    for cut in sorted(_ends(ops), key=lambda cut: (abs(2 * cut - tile.elems), cut)):
+    sums = [op for op in ops if isinstance(op, Gemm) and not op.reset]
+    starts = set().union(*map(turn_starts, sums))
+    for cut in sorted(starts, key=lambda cut: (abs(2 * cut - tile.elems), cut)):
         bounds = (0, cut), (cut, tile.elems)
         if max(high - low for low, high in bounds) > most:
             return None
@@ -95,26 +93,11 @@ def _ops_on(trace: Trace, tile: Tile) -> list[Gemm | Alu | Store] | None:
         if isinstance(op, Load):
             if op.dst is tile:
                 return None
-        elif _tile(op) is tile:
+        elif op.tile is tile:
             ops.append(op)
         elif tile in op.reads:
             return None
     return ops
-
-
-def _ends(ops: Sequence[Op]) -> set[int]:
-    """Elements at which a turn of a GEMM's widest loop begins."""
-    ends: set[int] = set()
-    for op in ops:
-        if isinstance(op, Gemm) and not op.reset:
-            widest = max(op.loops, key=lambda k: k.dst * (k.count > 1), default=None)
-            for p in op.points:
-                ends |= (
-                    {p.dst}
-                    if widest is None
-                    else {p.dst + k * widest.dst for k in range(widest.count)}
-                )
-    return ends
 
 
 def _part(tile: Tile, sources: set[Tile], low: int, high: int, numbers: Numbers) -> _Part:
@@ -131,7 +114,7 @@ def _in_parts(
     run: Sequence[Gemm | Alu | Store], found: Mapping[Tile, tuple[_Part, ...]]
 ) -> Iterator[Op]:
     """Operations on one tile, one after the other, for its first part; then for its second."""
-    for part in found[_tile(run[0])] if run else ():
+    for part in found[run[0].tile] if run else ():
         for op in run:
             some = window(op, part.low, part.high)
             assert some is not None

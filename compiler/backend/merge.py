@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from covta.compiler.backend.ops import Load, Op, Store, Tile, Trace
+from covta.compiler.backend.ops import MOST_ELEMS, DramTensor, Load, Op, Tile, Trace
 from covta.compiler.backend.placement import Placement
 
 __all__ = ["Merged", "merge_loads"]
-
-MOST_ELEMS = (1 << 16) - 1
-"""Greatest x_size, y_size and x_stride of a LOAD."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +49,7 @@ def merge_loads(trace: Trace, placement: Placement, *, join: bool = True) -> Mer
     covers: dict[Load, tuple[Tile, ...]] = {}
     kept = [op for op in trace.ops if op not in placement.dropped]
     if join:
-        kept, covers = _join_resident(kept, placement)
+        kept, covers = _join_resident(kept, trace.written, placement)
     for loading, run in groupby(kept, key=_by_load_unit):
         if not loading:
             ops += run
@@ -77,11 +74,10 @@ def merge_loads(trace: Trace, placement: Placement, *, join: bool = True) -> Mer
 
 
 def _join_resident(
-    ops: list[Op], placement: Placement
+    ops: list[Op], stored: Collection[DramTensor], placement: Placement
 ) -> tuple[list[Op], dict[Load, tuple[Tile, ...]]]:
     """Operations, and what loads into acc fill; a joined load stands where its first one stood."""
     parts = Counter(op.dst for op in ops if isinstance(op, Load))
-    stored = {op.dst for op in ops if isinstance(op, Store)}
     fixed = {op.dst for op in ops if isinstance(op, Load) and op.src not in stored}
     whole = {tile for tile in placement.resident if tile in fixed and parts[tile] == 1}
     banks: dict[int, list[tuple[Load, tuple[Tile, ...]]]] = {}

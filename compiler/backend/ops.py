@@ -16,6 +16,7 @@ from itertools import count
 from covta.hw.isa import AluOp, MemoryType
 
 __all__ = [
+    "MOST_ELEMS",
     "Alu",
     "DramTensor",
     "Gemm",
@@ -28,6 +29,10 @@ __all__ = [
     "Tile",
     "Trace",
 ]
+
+
+MOST_ELEMS = (1 << 16) - 1
+"""Greatest x_size, y_size and x_stride of a LOAD."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +131,11 @@ class Load:
         return (sum(self.y_pad) + self.y_size) * (sum(self.x_pad) + self.x_size)
 
     @property
+    def tile(self) -> Tile:
+        """The tile that is filled."""
+        return self.dst
+
+    @property
     def reads(self) -> tuple[Tile, ...]:
         """Tiles that are read."""
         return ()
@@ -172,6 +182,11 @@ class Gemm:
         tiles = (t for p in self.points for t in (p.src_tile, p.wgt_tile) if t is not None)
         return tuple(dict.fromkeys(tiles))
 
+    @property
+    def tile(self) -> Tile:
+        """The tile that is worked on."""
+        return self.dst
+
     @cached_property
     def reads(self) -> tuple[Tile, ...]:
         """Tiles that are read, each once; an accumulated tile is read too."""
@@ -208,6 +223,7 @@ class Alu:
 
     cycles = Gemm.cycles
     operands = Gemm.operands
+    tile = Gemm.tile
     reach = Gemm.reach
 
     @cached_property
@@ -244,6 +260,11 @@ class Store:
     def elems(self) -> int:
         """Elements that are written."""
         return self.y_size * self.x_size
+
+    @property
+    def tile(self) -> Tile:
+        """The tile that is stored."""
+        return self.src
 
     @property
     def reads(self) -> tuple[Tile, ...]:
@@ -351,7 +372,7 @@ class Trace:
 
     @cached_property
     def written(self) -> set[DramTensor]:
-        """What is stored to."""
+        """Tensors that something is stored to."""
         return {op.dst for op in self.ops if isinstance(op, Store)}
 
     @cached_property

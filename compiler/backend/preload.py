@@ -7,13 +7,11 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from covta.compiler.backend.ops import Alu, Gemm, Load, Op, Store, Tile, Trace
+from covta.compiler.backend.compress import operands
+from covta.compiler.backend.ops import MOST_ELEMS, Alu, Gemm, Load, Op, Tile, Trace
 from covta.hw.isa import AluOp
 
 __all__ = ["preload"]
-
-MOST_ELEMS = (1 << 16) - 1
-"""Of a row of a LOAD, and rows."""
 
 
 def preload(trace: Trace) -> Trace:
@@ -25,6 +23,8 @@ def preload(trace: Trace) -> Trace:
                not written
     Preserves: results, as sums wrap
     """
+    if not trace.preloads:
+        return trace
     dropped: set[Op] = set()
     begins: dict[Op, list[Load]] = {}
     for tile, life in trace.lifetimes.items():
@@ -33,8 +33,10 @@ def preload(trace: Trace) -> Trace:
         found = _found(trace, tile)
         if found is not None:
             resets, add, load = found
-            begins[resets[0]] = list(_loads(tile, _sources(tile, add), load))
-            dropped |= {*resets, add, load}
+            sources = _sources(tile, resets, add)
+            if sources is not None:
+                begins[resets[0]] = list(_loads(tile, sources, load))
+                dropped |= {*resets, add, load}
     ops: list[Op] = []
     for op in trace.ops:
         ops += begins.get(op, [])
@@ -46,7 +48,7 @@ def preload(trace: Trace) -> Trace:
 def _found(trace: Trace, tile: Tile) -> tuple[list[Gemm], Alu, Load] | None:
     """Resets of a tile, the addition, and the load of what is added; None if it is otherwise."""
     life = trace.lifetimes[tile]
-    ops = [op for op in trace.ops[life.first : life.last + 1] if _tile(op) is tile]
+    ops = [op for op in trace.ops[life.first : life.last + 1] if op.tile is tile]
     resets = [op for op in ops if isinstance(op, Gemm) and op.reset]
     sums = [op for op in ops if isinstance(op, Gemm) and not op.reset]
     rest = ops[len(resets) + len(sums) :]
@@ -62,43 +64,20 @@ def _found(trace: Trace, tile: Tile) -> tuple[list[Gemm], Alu, Load] | None:
     between = trace.ops[there.first : there.last_load + 1]
     loads = [op for op in between if isinstance(op, Load) and op.dst is bias]
     flat = len(loads) == 1 and loads[0].y_size == 1 and loads[0].elems == loads[0].x_size
-    if not flat or loads[0].x_size != bias.elems or not _all_once(tile, resets, add):
-        return None
-    if loads[0].src in trace.written:
+    if not flat or loads[0].x_size != bias.elems or loads[0].src in trace.written:
         return None
     return resets, add, loads[0]
 
 
-def _tile(op: Op) -> Tile:
-    return op.src if isinstance(op, Store) else op.dst
-
-
-def _all_once(tile: Tile, resets: Sequence[Gemm], add: Alu) -> bool:
-    """Whether every element is zero at first, and has something added to it just once."""
-    zero = np.zeros(tile.elems, bool)
-    for op in resets:
-        zero[_turns(op)[0]] = True
-    at = np.bincount(_turns(add)[0], minlength=tile.elems)
-    return bool(zero.all() and (at == 1).all())
-
-
-def _turns(op: Gemm | Alu) -> tuple[np.ndarray, np.ndarray]:
-    """Elements of dst and of src, by turn."""
-    dst = np.array([p.dst for p in op.points])
-    src = np.array([p.src for p in op.points])
-    for loop in op.loops:
-        steps = np.arange(loop.count)
-        dst = (dst[:, None] + steps * loop.dst).ravel()
-        src = (src[:, None] + steps * loop.src).ravel()
-    return dst, src
-
-
-def _sources(tile: Tile, add: Alu) -> np.ndarray:
-    """What is added to each element."""
-    sources = np.empty(tile.elems, np.int64)
-    dst, src = _turns(add)
-    sources[dst] = src
-    return sources
+def _sources(tile: Tile, resets: Sequence[Gemm], add: Alu) -> np.ndarray | None:
+    """What is added to each element; None if not all are zero at first, or added to just once."""
+    begins = {tile: 0, add.operands[0]: 0}
+    zeros = np.concatenate([operands(op, begins)[:, 0] for op in resets])
+    dst, src, _ = operands(add, begins).T
+    every = np.arange(tile.elems)
+    if not np.array_equal(np.unique(zeros), every) or not np.array_equal(np.sort(dst), every):
+        return None
+    return src[np.argsort(dst)]
 
 
 def _loads(tile: Tile, sources: np.ndarray, load: Load) -> Iterator[Load]:

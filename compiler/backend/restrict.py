@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from covta.compiler.backend.ops import Alu, Gemm, Load, Loop, Point, Store, Tile
 
-__all__ = ["load_rows", "retarget", "turns", "window"]
+__all__ = ["load_rows", "retarget", "turn_starts", "turns", "window"]
 
 
 def window(op: Gemm | Alu | Store, low: int, high: int) -> Sequence[Gemm | Alu | Store] | None:
@@ -52,6 +52,15 @@ def window(op: Gemm | Alu | Store, low: int, high: int) -> Sequence[Gemm | Alu |
         )
         for k, points in parts.items()
     ]  # fmt: skip
+
+
+def turn_starts(op: Gemm | Alu) -> set[int]:
+    """Elements of dst at which a turn of the widest loop begins, or all of it without loops."""
+    starts = {p.dst for p in op.points}
+    widest = max(op.loops, key=lambda k: k.dst * (k.count > 1), default=None)
+    if widest is None:
+        return starts
+    return {at + k * widest.dst for at in starts for k in range(widest.count)}
 
 
 def turns(op: Gemm, loop: int, first: int, end: int) -> Gemm:

@@ -13,7 +13,7 @@ from covta.compiler.ops.grouped import GroupedOperator
 from covta.compiler.ops.model import Machine
 from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.tiles import Box, even, grid, taper
-from covta.compiler.ops.window import Window, WindowKnobs, in_order
+from covta.compiler.ops.window import Window, WindowKnobs, in_order, waits
 from covta.hw.params import Config
 from covta.runtime.layout import tile_activation
 
@@ -146,7 +146,7 @@ class Conv2d(GroupedOperator):
         shape = (z.images, 1, *z.out_shape, z.outputs)
         tile = (1, 1, knobs.rows, knobs.columns, knobs.channels)
         boxes = in_order([(b[0], b[1], b[4], b[2], b[3]) for b in grid(shape, tile)], knobs)
-        if knobs.taper and not self.waits(cfg):
+        if knobs.taper and not waits(self.bounds(cfg)):
             last = boxes.pop()
             boxes += taper(last, (2, 3), lambda b: b[2][1] * b[3][1] * b[4][1] <= max(64, b[4][1]))
             first = boxes.pop(0)

@@ -42,6 +42,7 @@ __all__ = [
     "reduction",
     "requantize_cycles",
     "tile_sizes",
+    "waits",
 ]
 
 STAGES = (0, 1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
@@ -622,7 +623,7 @@ class WindowOperator(Operator):
             bounds = self.bounds(cfg)
             after = bounds["alu"] + bounds["write"]
             hides = bounds["array"] / after
-            if self.waits(cfg):
+            if waits(bounds):
                 axes, small = (1,), 1
                 hides = bounds["read"] / (bounds["array"] + after)
             boxes += taper(
@@ -632,11 +633,6 @@ class WindowOperator(Operator):
                 share=max(2, min(4, int(hides) + 1)),
             )
         return boxes
-
-    def waits(self, cfg: Config) -> bool:
-        """Whether the array has to wait for loads: no time to load twice what tiles share."""
-        bounds = self.bounds(cfg)
-        return bounds["read"] > bounds["array"]
 
     def sums(
         self, cfg: Config, z: Window, x: Tensor, w: Tensor, *, gaps: bool = True
@@ -832,6 +828,11 @@ def _keeping(depth: int, stage: int, parts: int) -> int:
     """Stages to give room so that those of a tile stay, and the next's can be loaded; 0 if none."""
     enough = [n for n in STAGES if n > parts and n * stage <= depth]
     return min(enough, default=parts if parts in STAGES and parts * stage <= depth else 0)
+
+
+def waits(bounds: Mapping[str, float]) -> bool:
+    """Whether the array has to wait for loads: no time to load twice what tiles share."""
+    return bounds["read"] > bounds["array"]
 
 
 def in_order(boxes: Iterable[Box], knobs: WindowKnobs) -> list[Box]:
