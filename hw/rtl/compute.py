@@ -166,7 +166,12 @@ class ComputeUnit(wiring.Component):
             loader.window_last.eq(self.window_last),
             loader.halt.eq(self.halt),
         ]
-        m.d.comb += acc.gemm_rd_en.eq(gemm.rd_en)
+        m.d.comb += [
+            acc.gemm_rd_en.eq(gemm.rd_en),
+            acc.gemm_out_en.eq(gemm.out_en),
+            acc.gemm_out_addr.eq(gemm.out_addr),
+            acc.gemm_out_data.eq(gemm.out_data),
+        ]
         for engine, port in (("gemm", gemm), ("alu", alu)):
             m.d.comb += [
                 getattr(acc, f"{engine}_rd_addr").eq(port.rd_addr),

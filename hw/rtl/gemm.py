@@ -135,8 +135,8 @@ class GemmEngine(wiring.Component):
 
     A start accepted in cycle ``t`` issues its first micro-op in ``i = t + 1``. Of a micro-op
     issued in ``i``: inp and wgt addresses are presented in ``i + 3`` (``i + 4`` with
-    ``cfg.dsp_pack``), the acc address in ``i + 7``, the result in ``i + 9``. `done` follows the
-    last result by one cycle (``i_last + 10``).
+    ``cfg.dsp_pack``), the acc address in ``i + 7``, the result in ``i + 8`` and, out of a register,
+    in ``i + 9``. `done` follows the last result by one cycle (``i_last + 10``).
 
     Members
     -------
@@ -145,6 +145,7 @@ class GemmEngine(wiring.Component):
     inp_addr, inp_data, wgt_addr, wgt_data : operand scratchpads, latency 1
     rd_en, rd_addr, rd_data : acc, latency 1; data of both banks, 0 where not read
     wr_en, wr_addr, wr_data : acc
+    out_en, out_addr, out_data : the same one cycle later
     active : a micro-op is issued
     last : it is the last of its instruction
     uop_bgn, uop_end : of the instruction being issued
@@ -177,6 +178,9 @@ class GemmEngine(wiring.Component):
                 "wr_en": Out(1),
                 "wr_addr": Out(cfg.log2_acc_depth),
                 "wr_data": Out(cfg.acc_elem_bits),
+                "out_en": Out(1),
+                "out_addr": Out(cfg.log2_acc_depth),
+                "out_data": Out(cfg.acc_elem_bits),
                 "active": Out(1),
                 "last": Out(1),
                 "uop_bgn": Out(u),
@@ -264,46 +268,46 @@ class GemmEngine(wiring.Component):
         )
 
     def _accumulate(self, m: Module) -> None:
-        """Stages 7 to 9: read or forward, add, write.
+        """Stages 7 to 9: read or forward, add and write acc, write out.
 
-        A result is written in stage 9, when the next two micro-ops have read what it replaces.
-        They take it from `newest` and, one cycle later, from `older`. The addend is a union: what
-        is not chosen is 0.
+        A result is written to acc in stage 8, when only the next micro-op has read what it
+        replaces: that takes it from `newest`. The addend is a union: what is not chosen is 0. A
+        reset makes both addend and sum 0.
         """
         cfg = self.cfg
-        dst, valid = self._dst, self._valid
-        write, written = self.RESULT_CYCLE, self.RESULT_CYCLE + 1
-        # In stage 7: was the result of this micro-op's dst computed one or two before it?
-        from_newest, from_older = Signal(), Signal()
-        match_1 = valid[7] & (dst[7] == dst[6])
-        match_2 = valid[8] & (dst[8] == dst[6])
-        m.d.sync += [from_newest.eq(match_1), from_older.eq(match_2 & ~match_1)]
-        m.d.comb += [
-            self.rd_addr.eq(dst[7]),
-            self.rd_en.eq(valid[7] & ~from_newest & ~from_older),
+        dst, valid, reset = self._dst, self._valid, self._reset
+        out, written = self.RESULT_CYCLE, self.RESULT_CYCLE + 1
+        # In stage 7: is this micro-op's dst that of the one before it?
+        again, take_newest = Signal(), Signal()
+        m.d.sync += [
+            again.eq(valid[7] & (dst[7] == dst[6])),
+            take_newest.eq(again & ~reset[7]),
         ]
-        take_newest = Signal()
-        newest, older = (
-            Signal(cfg.acc_elem_bits, name=name, reset_less=True) for name in ("newest", "older")
-        )
-        m.d.sync += [take_newest.eq(from_newest), older.eq(Mux(from_older, newest, 0))]
+        m.d.comb += [
+            self._array.clear.eq(reset[7]),
+            self.rd_addr.eq(dst[7]),
+            self.rd_en.eq(valid[7] & ~again & ~reset[7]),
+        ]
+        newest = Signal(cfg.acc_elem_bits, reset_less=True)
         old = Signal(cfg.acc_elem_bits)
         forwarded = newest & take_newest.replicate(cfg.acc_elem_bits)
-        m.d.comb += old.eq(self.rd_data[0] | self.rd_data[1] | forwarded | older)
+        m.d.comb += old.eq(self.rd_data[0] | self.rd_data[1] | forwarded)
         w = cfg.acc_bits
         for lane in range(cfg.lanes):
             addend = old.word_select(lane, w)
-            result = newest.word_select(lane, w)
             if self._array.deficit:
                 # sum - ~old is sum + old + 1, and the 1 is the adder's carry in
                 total = self._array.sum[lane] - (~addend).as_signed()
             else:
                 total = self._array.sum[lane] + addend.as_signed()
-            m.d.sync += result.eq(Mux(self._reset[8], 0, total[:w]))
+            m.d.comb += self.wr_data.word_select(lane, w).eq(total[:w])
+        m.d.sync += newest.eq(self.wr_data)
         m.d.comb += [
-            self.wr_addr.eq(dst[write]),
-            self.wr_en.eq(valid[write]),
-            self.wr_data.eq(newest),
+            self.wr_addr.eq(dst[out - 1]),
+            self.wr_en.eq(valid[out - 1]),
+            self.out_addr.eq(dst[out]),
+            self.out_en.eq(valid[out]),
+            self.out_data.eq(newest),
             self.done.eq(self._last[written] & valid[written]),
         ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Signal, Value, signed, unsigned
+from amaranth import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
 from amaranth.hdl import ShapeCastable, ValueLike
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -76,6 +76,8 @@ class MacArray(wiring.Component):
         ``(batch, block_in)``, row-major, signed.
     wgt : ``In(wgt_elem_bits)``
         ``(block_out, block_in)``, row-major, signed; the bits of `wgt_inverted_bits` inverted.
+    clear : ``In(1)``
+        In the next cycle, ``sum + deficit`` is 0 in every lane.
     sum : ``Out(ArrayLayout(signed(acc_bits), batch * block_out))``
     """
 
@@ -87,6 +89,7 @@ class MacArray(wiring.Component):
             {
                 "inp": In(cfg.inp_elem_bits),
                 "wgt": In(cfg.wgt_elem_bits),
+                "clear": In(1),
                 "sum": Out(data.ArrayLayout(signed(cfg.acc_bits), cfg.lanes)),
             }
         )
@@ -106,6 +109,12 @@ class MacArray(wiring.Component):
         for b in range(self.cfg.batch):
             self._row(m, b)
         return m
+
+    def _sum(self, m: Module, lane: int, total: Value) -> None:
+        """The register of one sum."""
+        register = Signal(total.shape(), name=f"sum_{lane}", reset_less=True)
+        m.d.sync += register.eq(Mux(self.clear, -self.deficit, total))
+        m.d.comb += self.sum[lane].eq(register)
 
     # ---- operands and results --------------------------------------------------------------
     def _inp(self, b: int, i: int):
@@ -128,8 +137,7 @@ class MacArray(wiring.Component):
                 )
                 for i in range(cfg.block_in)
             ]
-            total = _tree(m, f"tree_{b}_{o}", products)
-            m.d.comb += self.sum[b * cfg.block_out + o].eq(total)
+            self._sum(m, b * cfg.block_out + o, _tree(m, f"tree_{b}_{o}", products))
 
     # ---- two products a multiplier ---------------------------------------------------------
     def _packed_row(self, m: Module, b: int) -> None:
@@ -150,9 +158,7 @@ class MacArray(wiring.Component):
                         _sum_and_one(m, f"tree_{lane}", low, high)
                         for low, high in zip(values[::2], values[1::2], strict=True)
                     ]
-                total = Cat(values[0][:-1], ~values[0][-1]).as_signed()
-                total = _register(m, f"sum_{lane}", total.shape(), total)
-                m.d.comb += self.sum[lane].eq(total)
+                self._sum(m, lane, Cat(values[0][:-1], ~values[0][-1]).as_signed())
 
     def _chain_start(self, m: Module, b: int, first: int) -> Value:
         """What the chains of the inputs from `first` on begin with, one cycle behind the inputs.
@@ -199,11 +205,10 @@ def _sum_and_one(m: Module, name: str, low: Value, high: Value) -> Signal:
 
 
 def _tree(m: Module, name: str, values: list) -> Signal:
-    """Sum in two registers, behind level 2 and behind the last; no level wider than it must be."""
+    """Sum with a register behind level 2, or the last if that is less; as wide as it must be."""
     levels = log2_exact(len(values))
     for level in range(levels):
         values = [a + b for a, b in zip(values[::2], values[1::2], strict=True)]
-        if level == 1:
-            values = [_register(m, f"{name}_l2_{k}", v.shape(), v) for k, v in enumerate(values)]
-    total = _register(m, f"{name}_sum", values[0].shape(), values[0])
-    return total if levels >= 2 else _register(m, f"{name}_late", total.shape(), total)
+        if level == min(levels - 1, 1):
+            values = [_register(m, f"{name}_{k}", v.shape(), v) for k, v in enumerate(values)]
+    return values[0]

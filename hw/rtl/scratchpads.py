@@ -154,22 +154,26 @@ class AccScratchpad(wiring.Component):
     GEMM, ALU and the Loader never touch one bank at the same time: dispatch sees to it. So no
     data is chosen from among all three: of each bank's ports, the first is read by GEMM and written
     by ALU and Loader, the second is read by ALU and written by GEMM. Every write to acc also writes
-    the low ``out_bits`` of each lane to out.
+    the low ``out_bits`` of each lane to out; for GEMM, whose sums come late in their cycle, that is
+    a port of its own.
 
     Members
     -------
     gemm_rd_en, gemm_rd_addr, gemm_rd_data
         Latency 1; data of each bank, 0 of a bank that was not read.
     alu_rd_addr, alu_rd_data
-        Latency 2.
+        Latency 2: the address is registered, for the data are more.
     alu_imm_en, alu_imm
-        In the next cycle, `alu_rd_data` is `alu_imm` in every lane.
+        `alu_rd_data` is `alu_imm` in every lane, in the cycle after `alu_imm_en`.
     gemm_wr_en, gemm_wr_addr, gemm_wr_data and the same for alu
-        Whole elements.
+        Whole elements; of GEMM those of acc only.
+    gemm_out_en, gemm_out_addr, gemm_out_data
+        Whole elements, of which out takes its bits.
     load : ``In(AccWrite)``
         A beat; it reaches the memory one cycle after it is presented here.
     out_addr, out_en, out_data
-        The store unit's read of out, latency 2; `out_data` holds while `out_en` was low.
+        The store unit's read of out, latency 2 in the same way; `out_data` holds while `out_en`
+        was low.
 
     Clock domains: what comes from the Loader `loader`, its and ALU's writes `acc`, ALU's reads
     `alu`, the store unit's `store`, the rest `sync`.
@@ -187,6 +191,9 @@ class AccScratchpad(wiring.Component):
                 f"{engine}_wr_data": In(bits),
             }
         members |= {
+            "gemm_out_en": In(1),
+            "gemm_out_addr": In(a),
+            "gemm_out_data": In(bits),
             "alu_imm_en": In(1),
             "alu_imm": In(signed(16)),
             "gemm_rd_en": In(1),
@@ -202,48 +209,56 @@ class AccScratchpad(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         self._beat(m)
+        self._alu_rd_addr = Signal.like(self.alu_rd_addr, reset_less=True)
+        self._out_rd_addr = Signal.like(self.out_addr, reset_less=True)
+        self._out_rd_en = Signal()
+        m.d.alu += self._alu_rd_addr.eq(self.alu_rd_addr)
+        m.d.store += [self._out_rd_addr.eq(self.out_addr), self._out_rd_en.eq(self.out_en)]
         alu_data, out_data = [], []
         for b in range(ACC_BANKS):
             self._choose_writes(m, b)
             alu_data.append(self._acc_bank(m, b))
             out_data.append(self._out_bank(m, b))
-        alu_bank = Signal()
-        m.d.alu += alu_bank.eq(self.alu_rd_addr[-1])
-        m.d.alu += self.alu_rd_data.eq(Mux(alu_bank, *reversed(alu_data)))
-        with m.If(self.alu_imm_en):
+        alu_bank, alu_imm_en = Signal(), Signal()
+        m.d.alu += [alu_bank.eq(self._alu_rd_addr[-1]), alu_imm_en.eq(self.alu_imm_en)]
+        m.d.comb += self.alu_rd_data.eq(Mux(alu_bank, *reversed(alu_data)))
+        with m.If(alu_imm_en):
             imm = Signal(signed(self.cfg.acc_bits))
             m.d.comb += imm.eq(self.alu_imm)
-            m.d.alu += self.alu_rd_data.eq(imm.replicate(self.cfg.lanes))
-        out_bank, out_en_d = Signal(), Signal()
-        m.d.store += out_en_d.eq(self.out_en)
-        with m.If(self.out_en):
-            m.d.store += out_bank.eq(self.out_addr[-1])
-        with m.If(out_en_d):
-            m.d.store += self.out_data.eq(Mux(out_bank, *reversed(out_data)))
+            m.d.comb += self.alu_rd_data.eq(imm.replicate(self.cfg.lanes))
+        out_bank = Signal()
+        with m.If(self._out_rd_en):
+            m.d.store += out_bank.eq(self._out_rd_addr[-1])
+        m.d.comb += self.out_data.eq(Mux(out_bank, *reversed(out_data)))
         return m
 
     def _beat(self, m: Module) -> None:
         """The Loader's beat one cycle on: address, mask, and a repeating pattern of lanes.
 
         Lane ``l`` of an element takes lane ``l % bus_bytes`` of the pattern: the int8 lanes
-        widened, or the beat's lanes repeated; padding applied.
+        widened, or the beat's lanes repeated. Padding is a beat that begins each lane with its
+        sign, or 0.
         """
         cfg, load = self.cfg, self.load
-        pattern = Signal(cfg.bus_bytes * cfg.acc_bits, reset_less=True)
         self._load_addr = addr = Signal(cfg.log2_acc_depth, reset_less=True)
         self._load_mask = mask = Signal(cfg.acc_elem_bits // cfg.bus.data_bits)
-        m.d.loader += [addr.eq(load.addr), mask.eq(Mux(load.en, load.mask, 0))]
-        least = Mux(load.narrow, -0x80, -1 << (cfg.acc_bits - 1))
+        beat = Signal(cfg.bus.data_bits, reset_less=True)
+        narrow = Signal(reset_less=True)
+        m.d.loader += [
+            addr.eq(load.addr),
+            mask.eq(Mux(load.en, load.mask, 0)),
+            narrow.eq(load.narrow),
+            beat.eq(load.data),
+        ]
+        with m.If(load.pad):
+            m.d.loader += beat.eq(Mux(load.pad_min, _signs(cfg, load.narrow), 0))
         per_beat = cfg.bus.data_bits // cfg.acc_bits
+        self._pattern = Signal(cfg.bus_bytes * cfg.acc_bits)
         for k in range(cfg.bus_bytes):
-            lane = pattern.word_select(k, cfg.acc_bits)
-            with m.If(load.pad):
-                m.d.loader += lane.eq(Mux(load.pad_min, least, 0))
-            with m.Elif(load.narrow):
-                m.d.loader += lane.eq(load.data.word_select(k, 8).as_signed())
-            with m.Else():
-                m.d.loader += lane.eq(load.data.word_select(k % per_beat, cfg.acc_bits))
-        self._pattern = pattern
+            int8 = beat.word_select(k, 8).as_signed()
+            whole = beat.word_select(k % per_beat, cfg.acc_bits).as_signed()
+            lane = self._pattern.word_select(k, cfg.acc_bits)
+            m.d.comb += lane.eq(Mux(narrow, int8, whole))
 
     def _choose_writes(self, m: Module, b: int) -> None:
         """Who writes bank `b`: GEMM, or else (row, mask and word) ALU or Loader."""
@@ -288,7 +303,7 @@ class AccScratchpad(wiring.Component):
         m.d.comb += [
             gemm_reads.eq(self.gemm_rd_en & (self.gemm_rd_addr[-1] == b)),
             row.eq(Mux(gemm_reads, self.gemm_rd_addr[:-1], self._row)),
-            other_row.eq(Mux(self._gemm_writes, self.gemm_wr_addr[:-1], self.alu_rd_addr[:-1])),
+            other_row.eq(Mux(self._gemm_writes, self.gemm_wr_addr[:-1], self._alu_rd_addr[:-1])),
             same_row.eq(row == other_row),
             first.addr.eq(row),
             first.data.eq(self._word),
@@ -315,14 +330,23 @@ class AccScratchpad(wiring.Component):
         )
         write = out.write_port(granularity=cfg.out_bits * lanes_per_slice)
         read = out.read_port(domain="store")
-        word = Mux(self._gemm_writes, self.gemm_wr_data, self._word)
+        gemm_writes = Signal(name=f"gemm_out{b}")
+        word = Mux(gemm_writes, self.gemm_out_data, self._word)
         m.d.comb += [
-            write.addr.eq(Mux(self._gemm_writes, self.gemm_wr_addr[:-1], self._row)),
+            gemm_writes.eq(self.gemm_out_en & (self.gemm_out_addr[-1] == b)),
+            write.addr.eq(Mux(gemm_writes, self.gemm_out_addr[:-1], self._row)),
             write.data.eq(
                 Cat(word.word_select(k, cfg.acc_bits)[: cfg.out_bits] for k in range(cfg.lanes))
             ),
-            write.en.eq(Mux(self._gemm_writes, ~0, self._mask)),
-            read.addr.eq(self.out_addr),
-            read.en.eq(self.out_en),
+            write.en.eq(Mux(gemm_writes, ~0, self._mask)),
+            read.addr.eq(self._out_rd_addr),
+            read.en.eq(self._out_rd_en),
         ]
         return read.data
+
+
+def _signs(cfg: Config, narrow: Value) -> Value:
+    """A beat of the least int8, if `narrow`, or else of the least lanes of acc."""
+    bits = cfg.bus.data_bits
+    int8, whole = (sum(1 << k for k in range(n - 1, bits, n)) for n in (8, cfg.acc_bits))
+    return Mux(narrow, int8, whole)
