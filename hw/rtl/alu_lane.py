@@ -22,15 +22,15 @@ class AluLane(wiring.Component):
     """Compute one element: operand `a` in the cycle of `load`, result registered two edges later.
 
     Operand 2 is what `a` was in the cycle of `capture`, until the next one; that must come not
-    earlier than in the cycle of `store`. Stage 1 (cycle of `load`) compares, and rotates `a` right
-    by the low bits of operand 2, all but the last level. Stage 2 (cycle of `store`) takes that last
-    level, masks it, and adds what the operation puts in its place: operand 2 (ADD; MIN and MAX,
-    with all of `a` masked, if they take it), a product, or the sign in the masked bits.
+    earlier than in the cycle of `store`. Stage 1 (cycle of `load`) rotates `a` right by the low
+    bits of operand 2, all but the last level: `a` may come late in its cycle. Stage 2 (cycle of
+    `store`) takes that last level, masks it, and adds operand 2 (ADD) or a product, or puts the
+    sign in the masked bits. Beside that it compares, and MIN and MAX take operand 2 if it wins.
 
     A shift by ``b`` of either sign is a rotation right by ``r = b mod acc_bits`` under a mask: bit
     ``i`` keeps its value if ``i + r < acc_bits`` shifting right and if ``i + r >= acc_bits``
-    shifting left. The mask is kept as coarse terms (a chunk of 8 bits is dropped) and, in the chunk
-    with the edge only, fine ones.
+    shifting left. The mask is kept as coarse terms (a chunk of 8 bits is dropped) and fine ones, of
+    the chunk with the edge.
 
     Parameters
     ----------
@@ -79,7 +79,6 @@ class AluLane(wiring.Component):
         """Operand 2, then two stages."""
         m = Module()
         self._operand(m)
-        self._compare(m)
         self._rotate(m)
         self._mask(m)
         self._finish(m)
@@ -109,19 +108,6 @@ class AluLane(wiring.Component):
         m.d.comb += self.kept_b.eq(self._b)
 
     # ---- stage 1 ---------------------------------------------------------------------------
-    def _compare(self, m: Module) -> None:
-        """Know whether MIN or MAX take operand 2, and whether it is added."""
-        op = self.op
-        less = Signal()
-        self._take_b = Signal()
-        self._add_b = Signal(reset_less=True)
-        m.d.comb += [
-            less.eq(self.a.as_signed() < self._b.as_signed()),
-            self._take_b.eq((op.min & ~less) | (op.max & less)),
-        ]
-        with m.If(self.load):
-            m.d.sync += self._add_b.eq(op.add | self._take_b)
-
     def _rotate(self, m: Module) -> None:
         """Register `a` rotated by the even number of low bits; an odd bit is left to stage 2."""
         n = self.cfg.acc_bits
@@ -148,25 +134,20 @@ class AluLane(wiring.Component):
         chunks = n // CHUNK
         self._fill = Signal(reset_less=True)
         self._drop = Signal(chunks, reset_less=True)
-        self._fine = Signal(n, reset_less=True)
-        fine_d = Signal(CHUNK)
+        fine = Signal(CHUNK, reset_less=True)
         for j in range(CHUNK):
             beyond = _table(r[:4], lambda g, j=j: _gray_index(g) % CHUNK + j >= CHUNK)
-            m.d.comb += fine_d[j].eq(left ^ beyond)
+            m.d.sync += fine[j].eq(left ^ beyond)
+        masked = []
         for k in range(chunks):
             edge = chunks - 1 - k
             above = _table(r[3:], lambda q, edge=edge: q > edge)
             below = _table(r[3:], lambda q, edge=edge: q < edge)
-            has_edge = Signal(name=f"has_edge_{k}")
-            m.d.comb += has_edge.eq(_table(r[3:], lambda q, edge=edge: q == edge))
-            fine = self._fine.word_select(k, CHUNK)
-            m.d.sync += fine.eq(fine_d)
-            with m.If(~has_edge):
-                m.d.sync += fine.eq(0)
+            at = _table(r[3:], lambda q, edge=edge: q == edge)
             with m.If(self.load):
-                m.d.sync += self._drop[k].eq(Mux(left, below, above))
-        with m.If(self.load & (self._far | self.op.mul | self._take_b)):
-            m.d.sync += self._drop.eq(~0)
+                m.d.sync += self._drop[k].eq(Mux(left, below, above) | self._far | self.op.mul)
+            masked += [self._drop[k] | (at & fine[j]) for j in range(CHUNK)]
+        self._masked = Cat(masked)
         with m.If(self.load):
             m.d.sync += self._fill.eq(self.a[-1] & self.op.shift & ~left)
 
@@ -176,13 +157,19 @@ class AluLane(wiring.Component):
         rotated = self._rotated
         if log2_exact(n) % 2:
             rotated = Mux(self._r[-1], rotated.rotate_right(n // 2), rotated)
-        masked = Signal(n)
-        shifted = Signal(n)
+        masked, shifted = Signal(n), Signal(n)
+        op = Signal(STAGE1_LAYOUT, name="op_q", reset_less=True)
+        with m.If(self.load):
+            m.d.sync += op.eq(self.op)
+        less, take_b = Signal(), Signal()
         # Yosys gives the operand that is one wire to the data inputs of the carry chain, so that
         # the other one merges into the tables of the sum.
-        other = Cat((self._b[i] & self._add_b) | self.product[i] for i in range(n))
+        other = Cat((self._b[i] & op.add) | self.product[i] for i in range(n))
         m.d.comb += [
-            masked.eq(Cat(drop.replicate(CHUNK) for drop in self._drop) | self._fine),
+            # of MIN and MAX: operand 2 then rotates by 0 and masks nothing
+            less.eq(self._rotated.as_signed() < self._b.as_signed()),
+            take_b.eq((op.min & ~less) | (op.max & less)),
+            masked.eq(self._masked),
             shifted.eq((rotated & ~masked) | (self._fill.replicate(n) & masked)),
         ]
         result = Signal(n, reset_less=True)
@@ -192,6 +179,8 @@ class AluLane(wiring.Component):
                 clipped = self._clip(m, shifted, rotated[-1])
                 with m.If(self.rqt2):
                     m.d.sync += result.eq(clipped)
+            with m.If(take_b):
+                m.d.sync += result.eq(self._b)
         m.d.comb += self.o.eq(result)
 
     def _clip(self, m: Module, shifted: Signal, last_out: Value) -> Value:
