@@ -53,6 +53,9 @@ class Family:
         The public Chisel VTA (2021, pipelined, default configuration, 64-bit bus).
     slice_luts, slice_ffs, carry_luts : int
         LUTs and FFs of a slice; LUTs that a carry cell takes beside those that are counted.
+    packs : bool
+        Whether two products can share a multiplier; where they cannot, ``dsp_pack`` is left out,
+        as whoever has such a device would.
     """
 
     flat: tuple[str, ...]
@@ -62,6 +65,7 @@ class Family:
     slice_luts: int
     slice_ffs: int
     carry_luts: int = 0
+    packs: bool = True
 
     def slices(self, total: Mapping[str, float]) -> float:
         """How many slices resources take at least: by LUTs or by FFs, whichever is more."""
@@ -117,6 +121,7 @@ FAMILIES = {
         slice_luts=2,
         slice_ffs=2,
         carry_luts=2,
+        packs=False,
     ),
 }
 
@@ -180,6 +185,7 @@ def _breakdown(modules: dict[str, Counter[str]], family: Family) -> list[dict[st
 def synthesise(cfg: Config, unit: str, family_name: str, work: Path) -> dict[str, object]:
     """Totals and breakdown of one unit of a machine on one family."""
     family = FAMILIES[family_name]
+    cfg = cfg.model_copy(update={"dsp_pack": cfg.dsp_pack and family.packs})
     work.mkdir(parents=True, exist_ok=True)
     (work / "design.v").write_text(to_verilog(UNITS[unit](cfg), TOP).text, encoding="utf-8")
     start = time.monotonic()
