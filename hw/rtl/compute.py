@@ -24,7 +24,7 @@ from covta.hw.rtl.interfaces import (
     layout_of,
 )
 from covta.hw.rtl.loader import Loader
-from covta.hw.rtl.scan import Scan, scanned_layout
+from covta.hw.rtl.scan import Scan, verdict_layout
 from covta.hw.rtl.scratchpads import AccScratchpad, UopScratchpad
 
 
@@ -111,9 +111,12 @@ class ComputeUnit(wiring.Component):
         m = Module()
         cfg = self.cfg
         self._scan = Scan(cfg)
-        self._queue = SyncFIFO(width=scanned_layout(cfg).size, depth=SCANNED_DEPTH)
+        # Scanned instructions, and what was found out about them; the verdict comes later.
+        self._insns = SyncFIFO(width=INSN_LAYOUT.size, depth=SCANNED_DEPTH)
+        self._verdicts = SyncFIFO(width=verdict_layout(cfg).size, depth=SCANNED_DEPTH)
         m.submodules.scan = DomainRenamer("scan")(self._scan)
-        m.submodules.scanned = DomainRenamer("scan")(self._queue)
+        m.submodules.scanned_insns = DomainRenamer("scan")(self._insns)
+        m.submodules.verdicts = DomainRenamer("scan")(self._verdicts)
         m.submodules.gemm = self._gemm = GemmEngine(cfg)
         self._alu = AluEngine(cfg)
         m.submodules.alu = DomainRenamer("alu")(self._alu)
@@ -182,13 +185,14 @@ class ComputeUnit(wiring.Component):
             ]
 
     def _connect_scan(self, m: Module) -> None:
-        scan, queue = self._scan, self._queue
+        scan, insns, verdicts = self._scan, self._insns, self._verdicts
         wiring.connect(m, wiring.flipped(self.insn), scan.i)
         m.d.comb += [
-            queue.w_data.eq(scan.o.payload.as_value()),
-            queue.w_en.eq(scan.o.valid),
-            scan.o.ready.eq(1),
-            scan.room.eq(queue.level + scan.o.valid < SCANNED_DEPTH),
+            insns.w_data.eq(scan.insn.payload),
+            insns.w_en.eq(scan.insn.valid),
+            scan.insn.ready.eq(insns.w_rdy),
+            verdicts.w_data.eq(scan.verdict.payload),
+            verdicts.w_en.eq(scan.verdict.valid),
             scan.halt.eq(self.halt),
         ]
         # LOAD UOP between scan and completion: later micro-ops must not be read yet.
@@ -200,15 +204,15 @@ class ComputeUnit(wiring.Component):
     # ---- the head of the scanned queue -----------------------------------------------------
     def _classify_head(self, m: Module) -> None:
         x = isa(self.cfg)
-        queue = self._queue
-        self._head = head = Signal(scanned_layout(self.cfg))
-        m.d.comb += head.eq(queue.r_data)
+        self._head = head = Signal(INSN_LAYOUT)
+        self._verdict = verdict = Signal(verdict_layout(self.cfg))
+        m.d.comb += [head.eq(self._insns.r_data), verdict.eq(self._verdicts.r_data)]
         self._load = [data.View(layout_of(x.load.words[k]), head.word[k]) for k in range(2)]
         self._gemm_words = [data.View(layout_of(x.gemm.words[k]), head.word[k]) for k in range(2)]
         self._alu_words = [data.View(layout_of(x.alu.words[k]), head.word[k]) for k in range(2)]
         opcode = head.word[0][:3]
         self._engine = engine = Signal(Engine)
-        with m.If(head.empty | (opcode == Opcode.FINISH)):
+        with m.If(verdict.empty | (opcode == Opcode.FINISH)):
             m.d.comb += engine.eq(Engine.NONE)
         with m.Elif(opcode == Opcode.GEMM):
             m.d.comb += engine.eq(Engine.GEMM)
@@ -220,13 +224,13 @@ class ComputeUnit(wiring.Component):
         m.d.comb += self._is_uop_load.eq(
             (engine == Engine.LOADER) & (self._load[0].memory_type == MemoryType.UOP)
         )
-        m.d.comb += [self.head_valid.eq(queue.r_rdy), self.head_index.eq(head.index)]
+        m.d.comb += [self.head_valid.eq(self._verdicts.r_rdy), self.head_index.eq(head.index)]
 
     def _track_banks(self, m: Module) -> None:
         """Banks that each engine still works on."""
         gemm, alu = self._gemm, self._alu
         self._go = {e: Signal(name=f"go_{e.name.lower()}") for e in Engine}
-        banks = self._head.banks
+        banks = self._verdict.banks
         # GEMM: the instruction that issues, and those that drain.
         issuing, draining = Signal(2), Signal(2)
         timer = Signal(range(GEMM_DRAIN_CYCLES + 1))
@@ -281,36 +285,39 @@ class ComputeUnit(wiring.Component):
 
     # ---- dispatch --------------------------------------------------------------------------
     def _dispatch(self, m: Module) -> None:
-        head, gemm, alu = self._head, self._gemm, self._alu
+        head, verdict, gemm, alu = self._head, self._verdict, self._gemm, self._alu
         flags = self._load[0]
         tokens, engine_ready, hazard = Signal(), Signal(), Signal()
         m.d.comb += tokens.eq(
             (~flags.pop_prev | self.pop_prev_ready) & (~flags.pop_next | self.pop_next_ready)
         )
-        overlap = (gemm.uop_bgn < head.uop_end) & (self._load[0].sram_base < gemm.uop_end)
+        overlap = (gemm.uop_bgn < verdict.uop_end) & (self._load[0].sram_base < gemm.uop_end)
         with m.Switch(self._engine):
             with m.Case(Engine.NONE):
                 m.d.comb += engine_ready.eq(1)
             with m.Case(Engine.GEMM):
                 m.d.comb += engine_ready.eq(gemm.start.ready)
                 busy = self._taken[Engine.ALU] | self._taken[Engine.LOADER]
-                m.d.comb += hazard.eq((head.banks & busy).any())
+                m.d.comb += hazard.eq((verdict.banks & busy).any())
             with m.Case(Engine.ALU):
                 m.d.comb += engine_ready.eq(alu.start.ready)
                 busy = self._taken[Engine.GEMM] | self._taken[Engine.LOADER]
-                m.d.comb += hazard.eq((head.banks & busy).any())
+                m.d.comb += hazard.eq((verdict.banks & busy).any())
             with m.Case(Engine.LOADER):
                 m.d.comb += engine_ready.eq(self._loader.i.ready)
                 busy = self._taken[Engine.GEMM] | self._taken[Engine.ALU]
                 uop_hazard = alu.busy | (gemm.active & overlap)
-                m.d.comb += hazard.eq((head.banks & busy).any() | (self._is_uop_load & uop_hazard))
+                m.d.comb += hazard.eq(
+                    (verdict.banks & busy).any() | (self._is_uop_load & uop_hazard)
+                )
         valid = Signal()
-        faulty = head.cause != FaultCause.NONE
+        faulty = verdict.cause != FaultCause.NONE
         go = Signal()
         m.d.comb += [
-            valid.eq(self._queue.r_rdy & ~self.halt & self._retire.w_rdy),
+            valid.eq(self._verdicts.r_rdy & ~self.halt & self._retire.w_rdy),
             go.eq(valid & ~faulty & tokens & engine_ready & ~hazard),
-            self._queue.r_en.eq(go),
+            self._insns.r_en.eq(go),
+            self._verdicts.r_en.eq(go),
             self.pop_prev.eq(go & flags.pop_prev),
             self.pop_next.eq(go & flags.pop_next),
             self.token_stall.eq(valid & ~faulty & ~tokens),
@@ -332,7 +339,7 @@ class ComputeUnit(wiring.Component):
         scan_fault = valid & faulty & tokens & ~self._retire.r_rdy
         m.d.comb += [
             self.fault.valid.eq(scan_fault | loader_fault.valid),
-            self.fault.cause.eq(Mux(loader_fault.valid, loader_fault.cause, head.cause)),
+            self.fault.cause.eq(Mux(loader_fault.valid, loader_fault.cause, verdict.cause)),
             self.fault.index.eq(Mux(loader_fault.valid, loader_fault.index, head.index)),
         ]
         self._dispatched = go
@@ -385,14 +392,14 @@ class ComputeUnit(wiring.Component):
             self.push_prev.eq(now & push_prev),
             self.push_next.eq(now & push_next),
             self.finished.eq(now & finish),
-            self.idle.eq(self._scan.idle & ~self._queue.r_rdy & ~retire.r_rdy),
+            self.idle.eq(self._scan.idle & ~self._verdicts.r_rdy & ~retire.r_rdy),
             self.gemm_busy.eq(self._gemm.active),
             self.alu_busy.eq(self._alu.busy),
             self.loader_busy.eq(self._loader.busy),
         ]
         request, loader = self.clock_request, self._loader
         m.d.comb += [
-            request.scan.eq(self._scan.clock_request | self._queue.r_en),
+            request.scan.eq(self._scan.clock_request | self._dispatched),
             request.loader.eq(loader.i.valid | loader.busy),
             request.alu.eq(self._alu.clock_request),
             request.acc.eq(request.loader | request.alu),

@@ -15,20 +15,18 @@ from covta.hw.microarchitecture import (
     SCAN_LOOP_JUDGE_CYCLES,
 )
 from covta.hw.params import Config
-from covta.hw.rtl.interfaces import CAUSE_BITS, INDEX_BITS, INSN_LAYOUT, layout_of
+from covta.hw.rtl.interfaces import CAUSE_BITS, INSN_LAYOUT, layout_of
 from covta.hw.rtl.product import product
 
 
-def scanned_layout(cfg: Config) -> data.StructLayout:
-    """A scanned instruction.
+def verdict_layout(cfg: Config) -> data.StructLayout:
+    """What is found out about an instruction.
 
     `banks` of acc that it touches, whether it is `empty`, `uop_end` of the micro-ops that a LOAD
     UOP writes (exclusive), the fault `cause` that it carries.
     """
     return data.StructLayout(
         {
-            "word": data.ArrayLayout(64, 2),
-            "index": INDEX_BITS,
             "banks": 2,
             "empty": 1,
             "uop_end": cfg.log2_uop_depth + 1,
@@ -44,25 +42,26 @@ def stray_bits(fmt: InsnFormat, insn: data.View) -> object:
 
 
 class Scan(wiring.Component):
-    """Takes instructions in order, gives them back with their acc banks or their fault.
+    """Takes instructions in order, gives each on, and later its acc banks or its fault.
 
     Two stages, an instruction in each. The first reads the micro-ops and puts operands into the
-    multipliers; the second waits for the last of both and judges.
+    multipliers; the second waits for the last of both and judges. It has only what it judges by:
+    who takes the instructions keeps them until their verdicts come.
 
     **Timing.** An instruction taken in cycle ``t`` leaves the first stage in ``x``, the cycle in
-    which the next one may be taken, and is offered in ``x + 4`` if it is a loop that runs (not
-    empty, `uop_end` within the scratchpad), ``x + 3`` if it is a LOAD that is not empty, else
-    ``x + 2``. ``x`` is the first cycle with
+    which `insn` is taken and the next one may be, and its verdict is valid in ``x + 4`` if it is a
+    loop that runs (not empty, `uop_end` within the scratchpad), ``x + 3`` if it is a LOAD that is
+    not empty, else ``x + 2``. ``x`` is the first cycle with
 
     - ``x > t``; for a loop that runs ``x >= t + TURNS`` and not before its last micro-op is read:
       one a cycle from ``t + 1`` on, except while `hold` (the ALU owns the port) or `uop_pending`;
-    - `room`, and the instruction before offered in ``x`` or earlier.
+    - ``insn.ready``, and the verdict before valid in ``x`` or earlier.
 
     Members
     -------
     i : ``In(stream(INSN_LAYOUT))``
-    o : ``Out(stream(scanned_layout))``, always accepted
-    room : ``In(1)``, an instruction besides one offered now will be accepted
+    insn : ``Out(stream(INSN_LAYOUT))``
+    verdict : ``Out(stream(verdict_layout))``, of each of them in order, always accepted
     uop_addr, uop_en, uop_data : port B of the uop scratchpad
     hold : ``In(1)``, the port belongs to the ALU
     uop_pending : ``In(1)``, a LOAD UOP that left the first stage is not complete
@@ -79,8 +78,8 @@ class Scan(wiring.Component):
         super().__init__(
             {
                 "i": In(stream.Signature(INSN_LAYOUT)),
-                "o": Out(stream.Signature(scanned_layout(cfg))),
-                "room": In(1),
+                "insn": Out(stream.Signature(INSN_LAYOUT)),
+                "verdict": Out(stream.Signature(verdict_layout(cfg), always_ready=True)),
                 "uop_addr": Out(cfg.log2_uop_depth),
                 "uop_en": Out(1),
                 "uop_data": In(cfg.uop_bits),
@@ -288,18 +287,20 @@ class Scan(wiring.Component):
         judge = Signal(range(self.LOOP_JUDGE_CYCLES + 1))
         turns = Mux(self._is_gemm, self.GEMM_TURNS, self.ALU_TURNS)
         ready = ~self._runs | (self._read & (self._turn >= turns - 1))
-        self._verdict = Signal()
+        self._judge = Signal()
         load_cycles = Mux(self._is_load & ~self._empty, self.LOAD_JUDGE_CYCLES, 1)
         m.d.comb += [
-            self._leave.eq(valid & ready & self.room & (judge == 0)),
+            self.insn.valid.eq(valid & ready & (judge == 0)),
+            self.insn.payload.eq(self._taken),
+            self._leave.eq(self.insn.valid & self.insn.ready),
             self.i.ready.eq(~self.halt & (~valid | self._leave)),
             self._begin.eq(self.i.valid & self.i.ready),
-            self._verdict.eq(judge == 1),
-            self.idle.eq(~valid & (judge == 0) & ~self.o.valid & ~self.i.valid),
+            self._judge.eq(judge == 1),
+            self.idle.eq(~valid & (judge == 0) & ~self.verdict.valid & ~self.i.valid),
             self.uop_load.eq(self._leave & self._is_uop_load & ~self._empty),
-            # It stands still when empty, and when the first stage is ready and waits for `room`.
+            # It stands still when empty, and when the first stage is ready and waits to be taken.
             self.clock_request.eq(
-                self._begin | self._leave | (valid & ~ready) | (judge != 0) | self.o.valid
+                self._begin | self._leave | (valid & ~ready) | (judge != 0) | self.verdict.valid
             ),
         ]
         with m.If(self._leave):
@@ -309,7 +310,7 @@ class Scan(wiring.Component):
             ]
         with m.Elif(judge != 0):
             m.d.sync += judge.eq(judge - 1)
-        m.d.sync += self.o.valid.eq(self._verdict)
+        m.d.sync += self.verdict.valid.eq(self._judge)
         with m.If(self._begin):
             m.d.sync += [valid.eq(1), self._taken.eq(self.i.payload)]
 
@@ -317,15 +318,14 @@ class Scan(wiring.Component):
     def _check(self, m: Module) -> None:
         """The verdict."""
         cfg = self.cfg
-        out = self.o.p
-        illegal, overrun, huge, is_load, is_gemm, is_uop_load = (
+        out = self.verdict.p
+        illegal, overrun, huge, is_load, is_gemm, is_uop_load, reads = (
             Signal(name=f"judged_{n}", reset_less=True)
-            for n in ("illegal", "overrun", "huge", "is_load", "is_gemm", "is_uop_load")
+            for n in ("illegal", "overrun", "huge", "is_load", "is_gemm", "is_uop_load", "reads")
         )
+        sram_base = Signal.like(self._load[0].sram_base, name="judged_base", reset_less=True)
         with m.If(self._leave):
             m.d.sync += [
-                out.word.eq(self._taken.word),
-                out.index.eq(self._taken.index),
                 out.empty.eq(self._empty),
                 illegal.eq(self._illegal),
                 overrun.eq(self._overrun),
@@ -333,9 +333,10 @@ class Scan(wiring.Component):
                 is_load.eq(self._is_load),
                 is_gemm.eq(self._is_gemm),
                 is_uop_load.eq(self._is_uop_load),
+                # operands besides dst
+                reads.eq(Mux(self._is_gemm, ~self._gemm[0].reset, ~self._alu[1].use_imm)),
+                sram_base.eq(self._load[0].sram_base),
             ]
-        views = self._words(out)
-        load, gemm, alu = views["load"], views["gemm"], views["alu"]
         beyond = Signal()
         banks = Signal(2)
         half = cfg.acc_depth // 2
@@ -351,7 +352,6 @@ class Scan(wiring.Component):
         inp_beyond, _ = top("src", cfg.inp_depth)
         src_beyond, src_high = top("src", cfg.acc_depth)
         wgt_beyond, _ = top("wgt", cfg.wgt_depth)
-        sram_base = load[0].sram_base
         kept_bits = max(len(sram_base), cfg.log2_uop_depth + 1)
         end = Signal(kept_bits + 1)
         m.d.comb += end.eq(sram_base + self._area[:kept_bits])
@@ -361,10 +361,9 @@ class Scan(wiring.Component):
             with m.If(~is_uop_load):
                 m.d.comb += banks.eq(Cat(sram_base < half, end > half))
         with m.Elif(is_gemm):
-            m.d.comb += beyond.eq(dst_beyond | (~gemm[0].reset & (inp_beyond | wgt_beyond)))
+            m.d.comb += beyond.eq(dst_beyond | (reads & (inp_beyond | wgt_beyond)))
             m.d.comb += banks.eq(Cat(self._low["dst"], dst_high))
         with m.Else():
-            reads = ~alu[1].use_imm
             m.d.comb += beyond.eq(dst_beyond | (reads & src_beyond))
             m.d.comb += banks.eq(
                 Cat(self._low["dst"], dst_high) | Mux(reads, Cat(self._low["src"], src_high), 0)
@@ -374,7 +373,7 @@ class Scan(wiring.Component):
             m.d.comb += cause.eq(FaultCause.ILLEGAL_INSTRUCTION)
         with m.Elif(~out.empty & (overrun | beyond)):
             m.d.comb += cause.eq(FaultCause.SCRATCHPAD)
-        with m.If(self._verdict):
+        with m.If(self._judge):
             m.d.sync += [
                 out.banks.eq(Mux(out.empty, 0, banks)),
                 out.uop_end.eq(end),
