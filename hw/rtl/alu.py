@@ -19,9 +19,6 @@ from covta.hw.rtl.alu_lane import STAGE1_LAYOUT, AluLane, LaneMultiplier
 
 __all__ = ["AluEngine", "alu_start_layout"]
 
-_OPERATION = {"alu_opcode": 3, "new_b": 1, "last": 1}
-"""Of every operation; `new_b` is set if operand 2 is not that of the operation before."""
-
 
 def alu_start_layout(cfg: Config) -> data.StructLayout:
     """What the engine needs of an ALU instruction, under the names of the instruction set."""
@@ -130,19 +127,20 @@ class AluEngine(wiring.Component):
     def elaborate(self, platform) -> Module:
         """Generate, resolve, queue, issue, execute."""
         m = Module()
+        # An operation; `new_b` is set if operand 2 is not that of the operation before.
         self._queued = data.StructLayout(
             {
                 "dst": self.cfg.log2_acc_depth,
                 "src": self.cfg.log2_acc_depth,
-                "use_imm": 1,
-                "imm": signed(16),
-                **_OPERATION,
+                "new_b": 1,
+                "last": 1,
             }
         )
         self._pop = Signal()
         self._generate(m)
         self._resolve(m)
         self._queue(m)
+        self._remember(m)
         self._issue(m)
         self._control(m)
         self._lanes(m)
@@ -182,16 +180,14 @@ class AluEngine(wiring.Component):
         ]
         m.d.sync += room.eq(room - fire + self._pop)
 
-        layout = data.StructLayout({"valid": 1, "fresh": 1, **self._queued.members})
+        layout = data.StructLayout({"valid": 1, "fresh": 1, "use_imm": 1, **self._queued.members})
         first, second = (Signal(layout, name=f"pending_{k}") for k in (1, 2))
         self._pending = (first, second)
         m.d.sync += second.eq(first)
         m.d.sync += [
             first.valid.eq(fire),
             first.fresh.eq(fire & must_read),
-            first.alu_opcode.eq(loop.alu_opcode),
             first.use_imm.eq(loop.use_imm),
-            first.imm.eq(loop.imm),
             first.new_b.eq(first_of_all),
             first.last.eq(last),
         ]
@@ -206,7 +202,8 @@ class AluEngine(wiring.Component):
                     m.d.sync += y_left.eq(y_left - 1)
             with m.If(last):
                 m.d.sync += [self._active.eq(0), must_read.eq(0)]
-        begin = self.start.valid & self.start.ready
+        self._begin = begin = Signal()
+        m.d.comb += begin.eq(self.start.valid & self.start.ready)
         for name in ("dst", "src"):
             row = Signal(cfg.log2_acc_depth, name=f"{name}_row", reset_less=True)
             offset = Signal(cfg.log2_acc_depth, name=f"{name}_offset", reset_less=True)
@@ -262,7 +259,7 @@ class AluEngine(wiring.Component):
         m.d.comb += [
             resolved.dst.eq(micro_op[: cfg.log2_acc_depth] + pending.dst),
             resolved.src.eq(micro_op[cfg.log2_acc_depth :] + pending.src),
-            *(resolved[name].eq(pending[name]) for name in ("use_imm", "imm", *_OPERATION)),
+            resolved.last.eq(pending.last),
             resolved.new_b.eq(pending.new_b | (~pending.use_imm & other)),
         ]
         with m.If(pending.valid):
@@ -285,12 +282,34 @@ class AluEngine(wiring.Component):
         m.d.comb += [write.en.eq(push), write.data.eq(self._resolved)]
         self._head = read.data
 
+    def _remember(self, m: Module) -> None:
+        """What is the same in all operations of an instruction, from its start to its last issue.
+
+        Besides the instruction whose loops are walked, each has an operation in the queue or on
+        its way there.
+        """
+        members = alu_start_layout(self.cfg).members
+        shape = data.StructLayout({n: members[n] for n in ("alu_opcode", "use_imm", "imm")})
+        m.submodules.insns = memory = Memory(shape=shape, depth=2 * self.QUEUE, init=[])
+        write, read = memory.write_port(), memory.read_port(domain="comb")
+        m.d.comb += [
+            write.en.eq(self._begin),
+            *(write.data[name].eq(self.start.p[name]) for name in shape.members),
+        ]
+        with m.If(self._begin):
+            m.d.sync += write.addr.eq(write.addr + 1)
+        with m.If(self._pop & self._head.last):
+            m.d.sync += read.addr.eq(read.addr + 1)
+        self._insn = read.data
+
     # ---- issue and execution ---------------------------------------------------------------
     def _issue(self, m: Module) -> None:
         """Let the head go once its operands are in the scratchpad and the stages are free."""
         cfg = self.cfg
-        head = self._head
-        stage_layout = data.StructLayout({"valid": 1, "dst": cfg.log2_acc_depth, **_OPERATION})
+        head, insn = self._head, self._insn
+        stage_layout = data.StructLayout(
+            {"valid": 1, "dst": cfg.log2_acc_depth, "alu_opcode": 3, "new_b": 1, "last": 1}
+        )
         count = self.READ_TO_WRITE + self.MUL_EXTRA
         self._stages = [Signal(stage_layout, name=f"stage_{k + 1}") for k in range(count)]
         self._second = Signal()
@@ -304,8 +323,8 @@ class AluEngine(wiring.Component):
 
         clear, free, head_mul = Signal(), Signal(), Signal()
         m.d.comb += [
-            clear.eq(~clashes(head.dst) & (head.use_imm | ~clashes(head.src))),
-            head_mul.eq(head.alu_opcode == AluOp.MUL),
+            clear.eq(~clashes(head.dst) & (insn.use_imm | ~clashes(head.src))),
+            head_mul.eq(insn.alu_opcode == AluOp.MUL),
             near.eq(Cat(cooldown <= 1, cooldown <= self.MUL_EXTRA, cooldown <= self.MUL_EXTRA + 1)),
             free.eq(~self._second & Mux(head_mul, Mux(head.new_b, near[2], near[1]), near[0])),
             self._pop.eq((self._level != 0) & free & clear),
@@ -321,9 +340,10 @@ class AluEngine(wiring.Component):
             ]
         with m.Else():
             m.d.comb += [
-                *(entering[name].eq(head[name]) for name in ("dst", *_OPERATION)),
+                *(entering[name].eq(head[name]) for name in ("dst", "new_b", "last")),
+                entering.alu_opcode.eq(insn.alu_opcode),
                 entering.valid.eq(self._pop & ~head.new_b),
-                self.rd_addr.eq(Mux(head.new_b & ~head.use_imm, head.src, head.dst)),
+                self.rd_addr.eq(Mux(head.new_b & ~insn.use_imm, head.src, head.dst)),
             ]
         m.d.comb += [
             self.rd_en.eq(self._pop | self._second),
@@ -331,8 +351,9 @@ class AluEngine(wiring.Component):
         ]
         m.d.sync += self._second.eq(self._pop & head.new_b)
         with m.If(self._pop):
-            m.d.sync += [waiting[name].eq(head[name]) for name in ("dst", *_OPERATION)]
-            m.d.sync += [uses_imm.eq(head.use_imm), self.imm.eq(head.imm)]
+            m.d.sync += [waiting[name].eq(head[name]) for name in ("dst", "new_b", "last")]
+            m.d.sync += waiting.alu_opcode.eq(insn.alu_opcode)
+            m.d.sync += [uses_imm.eq(insn.use_imm), self.imm.eq(insn.imm)]
         with m.If(entering.valid & (entering.alu_opcode == AluOp.MUL)):
             m.d.sync += cooldown.eq(cfg.mul_cycles + self.MUL_EXTRA - 1)
         with m.Elif(cooldown != 0):

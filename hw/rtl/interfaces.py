@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 
 from covta.hw.faults import FaultCause
 from covta.hw.isa import Format
-from covta.hw.params import Config
+from covta.hw.params import Config, log2_exact
 
 INDEX_BITS = 24
 """Bits of an instruction's index in the stream; longer streams are refused at launch."""
@@ -129,8 +129,9 @@ class SliceWrite(wiring.Signature):
     -------
     en : 1
     addr : element address
-    mask : one bit a slice of ``bus.data_bits``
-    data : one beat, given to every slice of the mask
+    slice : number of the slice of ``bus.data_bits``, where an element has more than one
+    whole : every slice
+    data : one beat, given to the slices that are written
     """
 
     def __init__(self, cfg: Config, *, addr_bits: int, elem_bits: int) -> None:
@@ -138,25 +139,29 @@ class SliceWrite(wiring.Signature):
             {
                 "en": Out(1),
                 "addr": Out(addr_bits),
-                "mask": Out(elem_bits // cfg.bus.data_bits),
+                "slice": Out(log2_exact(elem_bits // cfg.bus.data_bits)),
+                "whole": Out(1),
                 "data": Out(cfg.bus.data_bits),
             }
         )
 
 
 class AccWrite(wiring.Signature):
-    """Writes acc (and out): a beat as a slice, or (`narrow`) a beat of int8 widened to
-    ``acc_bits``.
+    """Writes acc (and out): a beat as a slice, or (`narrow`) a beat of int8 widened to `acc_bits`.
 
     Members
     -------
-    en, addr, data : as in SliceWrite mask : one bit a ``bus.data_bits`` slice of the acc
-    element. With `narrow`, the bits of all slices
+    en, addr, data
+        As in SliceWrite.
+    mask
+        One bit a ``bus.data_bits`` slice of the acc element. With `narrow`, the bits of all slices
         that the widened beat covers (``acc_bits / 8`` of them; beat ``k`` of an element covers
         slices ``k * acc_bits / 8`` onwards). Padding sets all.
-    narrow : the beat holds ``bus_bytes`` int8 lanes pad : `data` is ignored; every lane of the
-    mask becomes 0, or with `pad_min` the least value (of int8 if
-        `narrow`, else of ``acc_bits``)
+    narrow
+        The beat holds ``bus_bytes`` int8 lanes.
+    pad
+        `data` is ignored; every lane of the mask becomes 0, or with `pad_min` the least value (of
+        int8 if `narrow`, else of ``acc_bits``).
     """
 
     def __init__(self, cfg: Config) -> None:

@@ -326,11 +326,11 @@ class Receiver(wiring.Component):
 
     def _write_slices(self, m: Module, name: str, register: Signal) -> None:
         port = getattr(self, name)
-        mask = Cat(self._slice == k for k in range(len(port.mask)))
         m.d.sync += [
             port.en.eq(self._writes & (self._cur.memory_type == MemoryType[name.upper()])),
             port.addr.eq(self._addr),
-            port.mask.eq(Mux(self._is_data, mask, ~0)),
+            port.slice.eq(self._slice),
+            port.whole.eq(~self._is_data),
         ]
         m.d.comb += port.data.eq(register)
 

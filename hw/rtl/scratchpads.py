@@ -74,7 +74,12 @@ class SliceScratchpad(wiring.Component):
         m.d.comb += [
             wr.addr.eq(self.write.addr),
             wr.data.eq(self.write.data.replicate(slices) ^ self.inverted_bits),
-            wr.en.eq(Mux(self.write.en, self.write.mask, 0)),
+            wr.en.eq(
+                Cat(
+                    self.write.en & (self.write.whole | (self.write.slice == k))
+                    for k in range(slices)
+                )
+            ),
             rd.addr.eq(self.rd_addr),
             rd.en.eq(1),
             self.rd_data.eq(rd.data),

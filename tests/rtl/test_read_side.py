@@ -203,7 +203,10 @@ class Scratchpads:
         for name in ("inp", "wgt"):
             port = getattr(self.loader, name, None)
             if port is not None and ctx.get(port.en):
-                addr, mask = ctx.get(port.addr), ctx.get(port.mask)
+                addr = ctx.get(port.addr)
+                elem_bits = getattr(cfg, f"{name}_elem_bits")
+                every = (1 << elem_bits // bus_bits) - 1
+                mask = every if ctx.get(port.whole) else 1 << ctx.get(port.slice)
                 self._slices(ctx, name, addr, mask, ctx.get(port.data), bus_bits)
                 written = True
         if not hasattr(self.loader, "acc"):
