@@ -231,14 +231,17 @@ class Receiver(wiring.Component):
             self._last.eq(cur.empty | (self._segment_last & row_done & stage_done & block_done)),
         ]
 
-        def begin_row(source: data.View, padding: Value) -> None:
+        def begin_row(source: data.View, padding: Value, x_total: Value) -> None:
             with m.If(padding):
-                m.d.sync += [self._phase.eq(Phase.RIGHT), left.eq(source.x_total)]
+                m.d.sync += [self._phase.eq(Phase.RIGHT), left.eq(x_total)]
             with m.Elif(source.x_pad_0 != 0):
                 m.d.sync += [self._phase.eq(Phase.LEFT), left.eq(source.x_pad_0)]
             with m.Else():
                 m.d.sync += [self._phase.eq(Phase.DATA), left.eq(source.x_size)]
 
+        # Added up again, which costs less than to keep it.
+        x_total = Signal(X_TOTAL_BITS)
+        m.d.comb += x_total.eq(cur.x_size + (cur.x_pad_0 + cur.x_pad_1))
         with m.If(self._take):
             new = self.i.p
             has_top = new.y_pad_0 != 0
@@ -248,7 +251,7 @@ class Receiver(wiring.Component):
                 self._stage.eq(Mux(has_top, Stage.TOP, Stage.DATA)),
                 rows.eq(Mux(has_top, new.y_pad_0, new.y_size)),
             ]
-            begin_row(new, has_top)
+            begin_row(new, has_top, new.x_total)
         with m.Elif(self._step):
             m.d.sync += [self._addr.eq(self._addr + self._moved), left.eq(left - self._moved)]
             with m.If(self._segment_last):
@@ -259,14 +262,14 @@ class Receiver(wiring.Component):
                         m.d.sync += [self._phase.eq(Phase.RIGHT), left.eq(cur.x_pad_1)]
                 with m.Elif(~stage_done):
                     m.d.sync += rows.eq(rows - 1)
-                    begin_row(cur, self._stage != Stage.DATA)
+                    begin_row(cur, self._stage != Stage.DATA, x_total)
                 with m.Else():
                     to_data = self._stage == Stage.TOP
                     m.d.sync += [
                         self._stage.eq(Mux(to_data, Stage.DATA, Stage.BOTTOM)),
                         rows.eq(Mux(to_data, cur.y_size, cur.y_pad_1)),
                     ]
-                    begin_row(cur, ~to_data)
+                    begin_row(cur, ~to_data, x_total)
 
     # ---- faults and completion -------------------------------------------------------------
     def _check(self, m: Module) -> None:
