@@ -169,7 +169,10 @@ class AluEngine(wiring.Component):
         x_left = Signal.like(loop.iter_in, name="x_left", reset_less=True)
         y_left = Signal.like(loop.iter_out, name="y_left", reset_less=True)
         must_read = Signal()
-        fire, last_u, last_x, last = Signal(), Signal(), Signal(), Signal()
+        fire = Signal()
+        last_u = Signal()
+        last_x = Signal()
+        last = Signal()
         first_of_all = Signal(reset_less=True)
         m.d.comb += [
             fire.eq(self._active & (room != 0)),
@@ -321,7 +324,9 @@ class AluEngine(wiring.Component):
         def clashes(address):
             return Cat(s.valid & (s.dst == address) for s in self._stages).any()
 
-        clear, free, head_mul = Signal(), Signal(), Signal()
+        clear = Signal()
+        free = Signal()
+        head_mul = Signal()
         m.d.comb += [
             clear.eq(~clashes(head.dst) & (insn.use_imm | ~clashes(head.src))),
             head_mul.eq(insn.alu_opcode == AluOp.MUL),
@@ -367,7 +372,9 @@ class AluEngine(wiring.Component):
         """
         cfg = self.cfg
         s1, s2, s3, *extra, written = self._stages
-        mul2, mul3, stays = Signal(reset_less=True), Signal(), Signal()
+        mul2 = Signal(reset_less=True)
+        mul3 = Signal()
+        stays = Signal()
         # the group of lanes whose operands enter the multipliers, in stages 2 and 3
         group = Signal(range(max(cfg.mul_cycles, 2)))
         last = cfg.mul_cycles - 1
@@ -406,7 +413,8 @@ class AluEngine(wiring.Component):
         s1, s2 = self._stages[:2]
         op = Signal(STAGE1_LAYOUT, reset_less=True)
         code = s1.alu_opcode
-        shr, rqt = Signal(), Signal()
+        shr = Signal()
+        rqt = Signal()
         m.d.comb += [
             shr.eq(code == AluOp.SHR),
             rqt.eq((code == AluOp.RQT) if cfg.has("requantize") else 0),

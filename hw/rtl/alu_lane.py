@@ -157,11 +157,13 @@ class AluLane(wiring.Component):
         rotated = self._rotated
         if log2_exact(n) % 2:
             rotated = Mux(self._r[-1], rotated.rotate_right(n // 2), rotated)
-        masked, shifted = Signal(n), Signal(n)
+        masked = Signal(n)
+        shifted = Signal(n)
         op = Signal(STAGE1_LAYOUT, name="op_q", reset_less=True)
         with m.If(self.load):
             m.d.sync += op.eq(self.op)
-        less, take_b = Signal(), Signal()
+        less = Signal()
+        take_b = Signal()
         # Yosys gives the operand that is one wire to the data inputs of the carry chain, so that
         # the other one merges into the tables of the sum.
         other = Cat((self._b[i] & op.add) | self.product[i] for i in range(n))
@@ -194,7 +196,10 @@ class AluLane(wiring.Component):
         rounds = self._b[5] & self._b[:5].any()
         relu = self._b[6]
         carry = Signal()
-        outside, all_ones, forced, keeps_sign = (Signal() for _ in range(4))
+        outside = Signal()
+        all_ones = Signal()
+        forced = Signal()
+        keeps_sign = Signal()
         if self.cfg.acc_bits < 32:
             last_out = Mux(self._far, negative, last_out)
         upper = shifted[magnitude_bits:]

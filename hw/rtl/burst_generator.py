@@ -140,7 +140,8 @@ class BurstGenerator(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._row_valid, self._row_taken = Signal(), Signal()
+        self._row_valid = Signal()
+        self._row_taken = Signal()
         self._rows(m)
         self._bursts(m)
         m.d.comb += self.idle.eq(~self._row_valid & ~self._burst_valid)
@@ -190,7 +191,8 @@ class BurstGenerator(wiring.Component):
         # What follows: the next burst of the row, or the next row's first. Which of them does not
         # depend on whether the burst is accepted.
         begin = ~valid | row_last
-        next_addr, rest = Signal.like(addr), Signal.like(beats_m1)
+        next_addr = Signal.like(addr)
+        rest = Signal.like(beats_m1)
         with m.If(begin):
             offset = self._row_addr[:split]
             m.d.comb += [
@@ -203,7 +205,8 @@ class BurstGenerator(wiring.Component):
                 rest.eq(beats_m1 - length_m1 - 1),
             ]
         # Its length is the shortest of the rest of the row, of the page, and of the longest burst.
-        page, row = Signal(length_bits), Signal(length_bits)
+        page = Signal(length_bits)
+        row = Signal(length_bits)
         row_ends = Signal()
         to_page_m1 = ~next_addr[:page_bits]
         row_long = rest[length_bits:].any()
@@ -227,7 +230,8 @@ class BurstGenerator(wiring.Component):
         end = Signal(page_bits)
         byte_bits = log2_exact(PAGE_BYTES)
         byte_first = Cat(Const(0, beat_shift), addr)
-        end_inside, inside = Signal(), Signal()
+        end_inside = Signal()
+        inside = Signal()
         m.d.comb += [
             end.eq(addr[:page_bits] + length_m1),
             end_inside.eq(Cat(Const(-1, Shape(beat_shift)), end) <= self.window_last[:byte_bits]),

@@ -232,7 +232,8 @@ class ComputeUnit(wiring.Component):
         self._go = {e: Signal(name=f"go_{e.name.lower()}") for e in Engine}
         banks = self._verdict.banks
         # GEMM: the instruction that issues, and those that drain.
-        issuing, draining = Signal(2), Signal(2)
+        issuing = Signal(2)
+        draining = Signal(2)
         timer = Signal(range(GEMM_DRAIN_CYCLES + 1))
         with m.If(self._go[Engine.GEMM]):
             m.d.sync += issuing.eq(banks)
@@ -246,7 +247,8 @@ class ComputeUnit(wiring.Component):
             with m.If(timer == 1):
                 m.d.sync += draining.eq(0)
         # ALU: the instruction that came last, and those before it until all of them are done.
-        newest, older = Signal(2), Signal(2)
+        newest = Signal(2)
+        older = Signal(2)
         started, left = (Signal(range(RETIRE_DEPTH + 1), name=n) for n in ("started", "left"))
         m.d.comb += left.eq(started - alu.done)
         m.d.sync += started.eq(left + self._go[Engine.ALU])
@@ -261,7 +263,8 @@ class ComputeUnit(wiring.Component):
             with m.If(left <= 1):
                 m.d.sync += older.eq(0)
         # Loader: all since it last had nothing in flight.
-        in_flight, loader_banks = Signal(range(RETIRE_DEPTH + 1)), Signal(2)
+        in_flight = Signal(range(RETIRE_DEPTH + 1))
+        loader_banks = Signal(2)
         done = self._loader.done
         go = self._go[Engine.LOADER]
         m.d.sync += in_flight.eq(in_flight + go - done)
@@ -287,7 +290,9 @@ class ComputeUnit(wiring.Component):
     def _dispatch(self, m: Module) -> None:
         head, verdict, gemm, alu = self._head, self._verdict, self._gemm, self._alu
         flags = self._load[0]
-        tokens, engine_ready, hazard = Signal(), Signal(), Signal()
+        tokens = Signal()
+        engine_ready = Signal()
+        hazard = Signal()
         m.d.comb += tokens.eq(
             (~flags.pop_prev | self.pop_prev_ready) & (~flags.pop_next | self.pop_next_ready)
         )
@@ -371,11 +376,14 @@ class ComputeUnit(wiring.Component):
             Engine.LOADER: self._loader.done,
         }
         engine = Signal(Engine)
-        push_prev, push_next, finish = Signal(), Signal(), Signal()
+        push_prev = Signal()
+        push_next = Signal()
+        finish = Signal()
         m.d.comb += Cat(engine.as_value(), push_prev, push_next, finish, self.push_index).eq(
             retire.r_data
         )
-        complete, now = Signal(), Signal()
+        complete = Signal()
+        now = Signal()
         with m.Switch(engine):
             with m.Case(Engine.NONE):
                 m.d.comb += complete.eq(1)

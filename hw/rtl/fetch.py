@@ -134,20 +134,25 @@ class Fetch(wiring.Component):
         page_bits = byte_bits - beat_shift
         length_bits = log2_exact(longest)
 
-        more, last = Signal(), Signal()
+        more = Signal()
+        last = Signal()
         addr = Signal(cfg.bus.addr_bits - beat_shift + 1)
         left_m1 = Signal(INDEX_BITS + self._log2_beats_per_insn)
         length_m1 = Signal(length_bits)
         free = Signal(range(depth + 1), init=depth)
-        inside, wanted, generate = Signal(), Signal(), Signal()
+        inside = Signal()
+        wanted = Signal()
+        generate = Signal()
         self._generate = generate
 
         # The next burst: the shortest of the rest, the page, the longest.
-        next_addr, rest_m1 = Signal.like(addr), Signal.like(left_m1)
+        next_addr = Signal.like(addr)
+        rest_m1 = Signal.like(left_m1)
         step_m1 = Mux(self.start, 0, length_m1)
         whole = Mux(self.start, self.insn_addr[beat_shift:], addr)
         rest = Mux(self.start, self._beats(), left_m1)
-        page, row = Signal(length_bits), Signal(length_bits)
+        page = Signal(length_bits)
+        row = Signal(length_bits)
         to_page_m1 = ~next_addr[:page_bits]
         row_long = rest_m1[length_bits:].any()
         row_ends = Signal()
@@ -171,7 +176,8 @@ class Fetch(wiring.Component):
 
         # A burst lies in one page, so that only its place there depends on its length.
         byte_first = Cat(Const(0, beat_shift), addr)
-        end, end_inside = Signal(page_bits), Signal()
+        end = Signal(page_bits)
+        end_inside = Signal()
         request = self.client.request
         m.d.comb += [
             end.eq(addr[:page_bits] + length_m1),
@@ -219,7 +225,9 @@ class Fetch(wiring.Component):
         cfg, fifo = self.cfg, self._fifo
         bus_bits = cfg.bus.data_bits
         up, down = self._log2_beats_per_insn, self._log2_insns_per_beat
-        self._full, self._error, self._handed = Signal(), Signal(), Signal()
+        self._full = Signal()
+        self._error = Signal()
+        self._handed = Signal()
         self._insn = Signal(data.ArrayLayout(64, 2))
         self._index = Signal(INDEX_BITS)
         held = Signal(max(bus_bits, 8 * INSN_BYTES))
@@ -279,7 +287,9 @@ class Fetch(wiring.Component):
             with m.Default():
                 m.d.comb += self._unknown.eq(1)
         go = self._full & ~self._error & ~self._unknown & ~self._stop
-        empty, taken, room = [], [], Signal()
+        empty = []
+        taken = []
+        room = Signal()
         for u in Unit:
             output = getattr(self, u.name.lower())
             queue = SyncFIFO(width=INSN_LAYOUT.size, depth=self.cfg.insn_queue_depth)

@@ -79,9 +79,14 @@ class LoopNest(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        bgn, final = Signal(self.uop_bits), Signal(self.uop_bits)
-        x_left, y_left, iter_in = Signal(14), Signal(14), Signal(14)
-        u_end, x_end, y_end = Signal(), Signal(), Signal()
+        bgn = Signal(self.uop_bits)
+        final = Signal(self.uop_bits)
+        x_left = Signal(14)
+        y_left = Signal(14)
+        iter_in = Signal(14)
+        u_end = Signal()
+        x_end = Signal()
+        y_end = Signal()
         advance = self.active & self.step
         m.d.comb += [
             u_end.eq(self.uop == final),
@@ -278,7 +283,8 @@ class GemmEngine(wiring.Component):
         dst, valid, reset = self._dst, self._valid, self._reset
         out, written = self.RESULT_CYCLE, self.RESULT_CYCLE + 1
         # In stage 7: is this micro-op's dst that of the one before it?
-        again, take_newest = Signal(), Signal()
+        again = Signal()
+        take_newest = Signal()
         m.d.sync += [
             again.eq(valid[7] & (dst[7] == dst[6])),
             take_newest.eq(again & ~reset[7]),

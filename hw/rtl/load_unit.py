@@ -104,7 +104,9 @@ class LoadUnit(wiring.Component):
             insn.p.word[k] & (~fmt.words[k].used_mask & (1 << fmt.words[k].width_bits) - 1)
             for k in range(2)
         ).any()
-        legal, may_enter, token = Signal(), Signal(), Signal()
+        legal = Signal()
+        may_enter = Signal()
+        token = Signal()
         m.d.comb += [
             legal.eq(
                 (head.opcode == Opcode.LOAD)

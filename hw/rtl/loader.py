@@ -94,7 +94,8 @@ class Loader(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        self._empty, self._accepted = Signal(), Signal()
+        self._empty = Signal()
+        self._accepted = Signal()
         i = self.i
         m.d.comb += [
             self._empty.eq((i.p.x_size == 0) | (i.p.y_size == 0)),
@@ -160,7 +161,8 @@ class Loader(wiring.Component):
             }
         )
         m.submodules.ahead = ahead = SyncFIFO(width=layout.size, depth=IN_FLIGHT)
-        new, head = Signal(layout), data.View(layout, ahead.r_data)
+        new = Signal(layout)
+        head = data.View(layout, ahead.r_data)
         m.d.comb += [new[name].eq(self.i.p[name]) for name in layout.members]
         m.d.comb += new.index.eq(self._slot)
 
@@ -195,7 +197,8 @@ class Loader(wiring.Component):
         )
         layout = descriptor_layout(self.cfg, SLOT_BITS)
         m.submodules.descriptors = queue = SyncFIFO(width=layout.size, depth=IN_FLIGHT)
-        new, p = Signal(layout), self.i.p
+        new = Signal(layout)
+        p = self.i.p
         m.d.comb += [new[name].eq(p[name]) for name in layout.members if name in p.shape().members]
         m.d.comb += [
             new.index.eq(self._slot),

@@ -77,7 +77,8 @@ class ReadEngine(wiring.Component):
         request = self.clients[last].request
         # Short of the limit another burst was accepted, and no more than the port's.
         ahead = Signal(range(limit + cfg.bus.max_burst_beats))
-        added, done = Signal(BEATS_BITS + 1), Signal(BEATS_BITS + 1)
+        added = Signal(BEATS_BITS + 1)
+        done = Signal(BEATS_BITS + 1)
         self._held = Signal()
         with m.If(request.valid & request.ready):
             m.d.comb += added.eq(request.p.beats_m1 + 1)

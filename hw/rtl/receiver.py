@@ -142,7 +142,8 @@ class Receiver(wiring.Component):
         m = Module()
         self._has_uop = MemoryType.UOP in self.memory_types
         self._cur = Signal(descriptor_layout(self.cfg, self.index_bits))
-        self._phase, self._stage = Signal(Phase), Signal(Stage)
+        self._phase = Signal(Phase)
+        self._stage = Signal(Stage)
         self._addr = Signal(ADDR_BITS)
         self._left = Signal(X_TOTAL_BITS)
         self._is_uop = Signal()
@@ -157,8 +158,11 @@ class Receiver(wiring.Component):
 
     # ---- when ------------------------------------------------------------------------------
     def _steps(self, m: Module) -> None:
-        active, may_step = Signal(), Signal()
-        self._is_data, self._step, self._last = Signal(), Signal(), Signal()
+        active = Signal()
+        may_step = Signal()
+        self._is_data = Signal()
+        self._step = Signal()
+        self._last = Signal()
         self._take = Signal()
         finish = self._step & self._last
         m.d.comb += [
@@ -187,8 +191,11 @@ class Receiver(wiring.Component):
         }
         self._slice = Signal(max(1, (max(slices.values()) - 1).bit_length()))
         slices_m1 = select(m, self._cur.memory_type, {t: n - 1 for t, n in slices.items()})
-        elem_last, self._segment_last = Signal(), Signal()
-        self._room, self._count, self._moved = (Signal(bits + 1) for _ in range(3))
+        elem_last = Signal()
+        self._segment_last = Signal()
+        self._room = Signal(bits + 1)
+        self._count = Signal(bits + 1)
+        self._moved = Signal(bits + 1)
         self._offset = offset = Signal(bits)
         m.d.comb += elem_last.eq(~self._is_data | (self._slice == slices_m1))
         with m.If(self._step & self._is_data):
@@ -219,7 +226,9 @@ class Receiver(wiring.Component):
     def _walk(self, m: Module) -> None:
         cur, left = self._cur, self._left
         rows = Signal(SIZE_BITS)
-        row_done, stage_done, block_done = Signal(), Signal(), Signal()
+        row_done = Signal()
+        stage_done = Signal()
+        block_done = Signal()
         m.d.comb += [
             row_done.eq(
                 (self._phase == Phase.RIGHT) | ((self._phase == Phase.DATA) & (cur.x_pad_1 == 0))
@@ -274,7 +283,8 @@ class Receiver(wiring.Component):
     # ---- faults and completion -------------------------------------------------------------
     def _check(self, m: Module) -> None:
         final = Signal(ADDR_BITS)
-        beyond, error = Signal(), Signal()
+        beyond = Signal()
+        error = Signal()
         self._writes = Signal()
         x = isa(self.cfg)
         m.d.comb += [

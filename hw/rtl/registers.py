@@ -140,11 +140,14 @@ class ControlRegisters(wiring.Component):
     # ---- writing ---------------------------------------------------------------------------
     def _write(self, m: Module) -> None:
         aw, w, b = self.axil.aw, self.axil.w, self.axil.b
-        have_addr, have_data = Signal(), Signal()
+        have_addr = Signal()
+        have_data = Signal()
         self._writing = aw.valid | w.valid | have_addr | have_data | b.valid
         addr = Signal(ADDR_BITS)
-        word, strobes = Signal(DATA_BITS), Signal(DATA_BITS // 8)
-        act, okay = Signal(), Signal()
+        word = Signal(DATA_BITS)
+        strobes = Signal(DATA_BITS // 8)
+        act = Signal()
+        okay = Signal()
         m.d.comb += [
             aw.ready.eq(~have_addr),
             w.ready.eq(~have_data),
@@ -211,11 +214,14 @@ class ControlRegisters(wiring.Component):
         ar, r, counters = self.axil.ar, self.axil.r, self._counters
         have_addr = Signal()
         addr = Signal(ADDR_BITS)
-        act, found = Signal(), Signal()
+        act = Signal()
+        found = Signal()
         word = Signal(DATA_BITS)
         turn = Signal.like(counters.turn)
-        is_counter, at_turn = Signal(), Signal()
-        cycles_high, low_taken = Signal(DATA_BITS), Signal()
+        is_counter = Signal()
+        at_turn = Signal()
+        cycles_high = Signal(DATA_BITS)
+        low_taken = Signal()
         m.d.comb += [
             ar.ready.eq(~have_addr),
             at_turn.eq(counters.turn == turn),
@@ -272,7 +278,9 @@ class ControlRegisters(wiring.Component):
                 whole = getattr(self, r.value)
             part = whole[r.value_lsb : r.value_lsb + DATA_BITS]
             m.d.comb += part.eq(held)
-        done, fault, pending = Signal(), Signal(), Signal()
+        done = Signal()
+        fault = Signal()
+        pending = Signal()
         m.d.sync += [done.eq(self.done), fault.eq(self.fault)]
         with m.If((self.done & ~done) | (self.fault & ~fault)):
             m.d.sync += pending.eq(1)

@@ -95,7 +95,8 @@ class Scan(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         self._taken = Signal(INSN_LAYOUT, reset_less=True)
-        self._begin, self._leave = Signal(), Signal()
+        self._begin = Signal()
+        self._leave = Signal()
         self._decode(m)
         self._read_uops(m)
         self._multiply(m)
@@ -128,7 +129,9 @@ class Scan(wiring.Component):
             self._is_alu.eq(opcode == Opcode.ALU),
             is_finish.eq(opcode == Opcode.FINISH),
         ]
-        self._illegal, self._empty, self._overrun = Signal(), Signal(), Signal()
+        self._illegal = Signal()
+        self._empty = Signal()
+        self._overrun = Signal()
         memory_type = self._load[0].memory_type
         self._is_uop_load = Signal()
         m.d.comb += self._is_uop_load.eq(self._is_load & (memory_type == MemoryType.UOP))
@@ -168,7 +171,8 @@ class Scan(wiring.Component):
         current, final = (
             Signal(cfg.log2_uop_depth, name=n, reset_less=True) for n in ("current", "final")
         )
-        grant, last = Signal(), Signal()
+        grant = Signal()
+        last = Signal()
         first = Signal(reset_less=True)
         self._read = Signal()
         m.d.comb += [
@@ -178,7 +182,8 @@ class Scan(wiring.Component):
             self.uop_en.eq(grant),
             self._read.eq(~reading | (grant & last)),
         ]
-        arrives, arrives_first = Signal(2), Signal(2)
+        arrives = Signal(2)
+        arrives_first = Signal(2)
         m.d.sync += [
             arrives.eq(Cat(grant, arrives[0])),
             arrives_first.eq(Cat(first, arrives_first[0])),
@@ -227,7 +232,8 @@ class Scan(wiring.Component):
         )
         bits = max(14, depth_bits + 1)
         load1, gemm1, alu1 = self._load[1], self._gemm[1], self._alu[1]
-        height, width = Signal(17), Signal(17)
+        height = Signal(17)
+        width = Signal(17)
         self._huge = Signal()
         m.d.comb += [
             height.eq(load1.y_size + load1.y_pad_0 + load1.y_pad_1),

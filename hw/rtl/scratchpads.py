@@ -142,7 +142,8 @@ class UopScratchpad(wiring.Component):
         m.d.sync += b_en_d.eq(self.b_en)
         a_word, b_word = a_rows[0], b_rows[0]
         if banks > 1:
-            a_bank, b_bank = Signal(bank_bits), Signal(bank_bits)
+            a_bank = Signal(bank_bits)
+            b_bank = Signal(bank_bits)
             m.d.sync += a_bank.eq(self.a_addr[:bank_bits])
             with m.If(self.b_en):
                 m.d.sync += b_bank.eq(self.b_addr[:bank_bits])
@@ -224,7 +225,8 @@ class AccScratchpad(wiring.Component):
             self._choose_writes(m, b)
             alu_data.append(self._acc_bank(m, b))
             out_data.append(self._out_bank(m, b))
-        alu_bank, alu_imm_en = Signal(), Signal()
+        alu_bank = Signal()
+        alu_imm_en = Signal()
         m.d.alu += [alu_bank.eq(self._alu_rd_addr[-1]), alu_imm_en.eq(self.alu_imm_en)]
         m.d.comb += self.alu_rd_data.eq(Mux(alu_bank, *reversed(alu_data)))
         with m.If(alu_imm_en):

@@ -164,7 +164,8 @@ class StoreUnit(wiring.Component):
         cfg = self.cfg
         fmt = isa(cfg).store
         insn = self.insn
-        self._checked_valid, self._leaves = Signal(), Signal()
+        self._checked_valid = Signal()
+        self._leaves = Signal()
         self._checked = checked = Signal(checked_layout(cfg))
         word0, word1 = (data.View(layout_of(fmt.words[k]), insn.p.word[k]) for k in range(2))
 
@@ -173,7 +174,8 @@ class StoreUnit(wiring.Component):
         depth_bits = cfg.log2_acc_depth
         width, height = (word1[n][: depth_bits + 1] for n in ("x_size", "y_size"))
         cut = len(height) // 2
-        counted, huge = Signal(), Signal()
+        counted = Signal()
+        huge = Signal()
         halves = []
         for name, rows in (("low", height[:cut]), ("high", height[cut:])):
             half = Signal(len(width) + len(rows), name=f"{name}_count", reset_less=True)
@@ -243,7 +245,10 @@ class StoreUnit(wiring.Component):
     # ---- dispatch --------------------------------------------------------------------------
     def _dispatch(self, m: Module) -> None:
         checked, bursts, retire = self._checked, self._bursts, self._retire
-        faulty, token, candidate, go = Signal(), Signal(), Signal(), Signal()
+        faulty = Signal()
+        token = Signal()
+        candidate = Signal()
+        go = Signal()
         dispatched = Signal()
         self._slot = Signal(SLOT_BITS)
         m.d.comb += [
@@ -298,7 +303,8 @@ class StoreUnit(wiring.Component):
             m.d.sync += offset.eq(Mux(last, 0, offset + 1))
         self._elem_sent = Signal()
         m.d.sync += room.eq(room - self.out_en + self._elem_sent)
-        arrives, arrives_last = Signal(OUT_LATENCY_CYCLES), Signal(OUT_LATENCY_CYCLES)
+        arrives = Signal(OUT_LATENCY_CYCLES)
+        arrives_last = Signal(OUT_LATENCY_CYCLES)
         m.d.sync += [
             arrives.eq(Cat(self.out_en, arrives)),
             arrives_last.eq(Cat(last, arrives_last)),
@@ -319,7 +325,9 @@ class StoreUnit(wiring.Component):
         ]
         beats = cfg.out_elem_bits // cfg.bus.data_bits
         beat = Signal(8)
-        sent, elem_done, burst_done = Signal(), Signal(), Signal()
+        sent = Signal()
+        elem_done = Signal()
+        burst_done = Signal()
         if beats > 1:
             part = Signal(range(beats))
             with m.If(sent):
@@ -347,9 +355,11 @@ class StoreUnit(wiring.Component):
     # ---- responses and retirement ----------------------------------------------------------
     def _answer(self, m: Module) -> None:
         answers, answering, retire = self._answers, self._answering, self._retire
-        insn_done, now = Signal(), Signal()
+        insn_done = Signal()
+        now = Signal()
         complete = Signal(range(RETIRE_DEPTH + 1))
-        push, empty = Signal(), Signal()
+        push = Signal()
+        empty = Signal()
         m.d.comb += [
             answers.r_en.eq(self.response),
             insn_done.eq(self.response & answers.r_data[0]),
@@ -369,7 +379,9 @@ class StoreUnit(wiring.Component):
         checked, bursts, retire = self._checked, self._bursts, self._retire
         m.submodules.indices = indices = Memory(shape=INDEX_BITS, depth=RETIRE_DEPTH, init=[])
         write, read = indices.write_port(), indices.read_port(domain="comb")
-        oldest, fault_slot, in_flight = Signal(SLOT_BITS), Signal(SLOT_BITS), Signal()
+        oldest = Signal(SLOT_BITS)
+        fault_slot = Signal(SLOT_BITS)
+        in_flight = Signal()
         m.d.sync += oldest.eq(oldest + self.retired)
         m.d.comb += [
             write.addr.eq(self._slot),

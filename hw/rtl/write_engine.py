@@ -38,7 +38,8 @@ class OutputRegister(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         i, o = self.i, self.o
-        valid, held = Signal(), Signal(self.shape)
+        valid = Signal()
+        held = Signal(self.shape)
         m.d.comb += [i.ready.eq(~valid | o.ready), o.valid.eq(valid), o.payload.eq(held)]
         with m.If(i.ready):
             m.d.sync += [valid.eq(i.valid), held.eq(i.payload)]
@@ -92,7 +93,8 @@ class WriteEngine(wiring.Component):
 
         limit = cfg.bus.max_outstanding
         in_flight = Signal(range(limit + 1))
-        allowed, accepted = Signal(), Signal()
+        allowed = Signal()
+        accepted = Signal()
         m.d.comb += [
             allowed.eq((in_flight != limit) & ~self.halt),
             aw.i.payload.eq(self.request.payload),

@@ -65,6 +65,11 @@ def test_equal_modules_are_written_once(files):
     assert len(set(bodies)) == len(bodies) > 10
 
 
+def test_every_signal_has_a_name(files):
+    """Two names on the left of one assignment would leave both signals without one."""
+    assert "$signal" not in files["vta.v"]
+
+
 def test_memories_start_with_a_loop_not_a_list(files):
     assert "for (init_index = 0; init_index <" in files["vta.v"]
     assert not re.search(r"\[9\] = \d+'[hd]0+;\n", files["vta.v"])
