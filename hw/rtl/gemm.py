@@ -148,7 +148,7 @@ class GemmEngine(wiring.Component):
     start : ``In(stream of gemm_layout)``, not empty, within bounds
     uop_addr, uop_data : port A of the uop scratchpad
     inp_addr, inp_data, wgt_addr, wgt_data : operand scratchpads, latency 1
-    rd_en, rd_addr, rd_data : acc, latency 1; data of both banks, 0 where not read
+    rd_en, rd_addr, rd_data : acc, latency 1; data of both banks
     wr_en, wr_addr, wr_data : acc
     out_en, out_addr, out_data : the same one cycle later
     active : a micro-op is issued
@@ -276,28 +276,32 @@ class GemmEngine(wiring.Component):
         """Stages 7 to 9: read or forward, add and write acc, write out.
 
         A result is written to acc in stage 8, when only the next micro-op has read what it
-        replaces: that takes it from `newest`. The addend is a union: what is not chosen is 0. A
-        reset makes both addend and sum 0.
+        replaces: that takes it from `newest`. The addend is chosen by two bits beside the data, so
+        that one LUT of five inputs is all there is between memory and adder. A reset makes both
+        addend and sum 0.
         """
         cfg = self.cfg
         dst, valid, reset = self._dst, self._valid, self._reset
         out, written = self.RESULT_CYCLE, self.RESULT_CYCLE + 1
         # In stage 7: is this micro-op's dst that of the one before it?
         again = Signal()
-        take_newest = Signal()
-        m.d.sync += [
-            again.eq(valid[7] & (dst[7] == dst[6])),
-            take_newest.eq(again & ~reset[7]),
-        ]
+        m.d.sync += again.eq(valid[7] & (dst[7] == dst[6]))
+        # In stage 8: 0, the first bank, the second, or the result before.
+        source = Signal(2)
+        with m.If(reset[7] | ~valid[7]):
+            m.d.sync += source.eq(0)
+        with m.Elif(again):
+            m.d.sync += source.eq(3)
+        with m.Else():
+            m.d.sync += source.eq(Mux(dst[7][-1], 2, 1))
         m.d.comb += [
             self._array.clear.eq(reset[7]),
             self.rd_addr.eq(dst[7]),
             self.rd_en.eq(valid[7] & ~again & ~reset[7]),
         ]
         newest = Signal(cfg.acc_elem_bits, reset_less=True)
-        old = Signal(cfg.acc_elem_bits)
-        forwarded = newest & take_newest.replicate(cfg.acc_elem_bits)
-        m.d.comb += old.eq(self.rd_data[0] | self.rd_data[1] | forwarded)
+        first, second = self.rd_data
+        old = Mux(source[1], Mux(source[0], newest, second), Mux(source[0], first, 0))
         w = cfg.acc_bits
         for lane in range(cfg.lanes):
             addend = old.word_select(lane, w)

@@ -166,7 +166,7 @@ class AccScratchpad(wiring.Component):
     Members
     -------
     gemm_rd_en, gemm_rd_addr, gemm_rd_data
-        Latency 1; data of each bank, 0 of a bank that was not read.
+        Latency 1; data of each bank, of which only the one that was read has a meaning.
     alu_rd_addr, alu_rd_data
         Latency 2: the address is registered, for the data are more.
     alu_imm_en, alu_imm
@@ -300,8 +300,7 @@ class AccScratchpad(wiring.Component):
             shape=cfg.acc_elem_bits, depth=cfg.acc_depth // ACC_BANKS, init=[]
         )
         first = acc.write_port(domain="acc", granularity=cfg.bus.data_bits)
-        # Its register is ours, for a memory's own has no reset.
-        first_read = acc.read_port(domain="comb")
+        first_read = acc.read_port()
         second = acc.write_port()
         second_read = acc.read_port(domain="alu")
         gemm_reads, same_row = Signal(name=f"gemm_rd{b}"), Signal(name=f"same_row{b}")
@@ -316,16 +315,14 @@ class AccScratchpad(wiring.Component):
             first.data.eq(self._word),
             first.en.eq(Mux(gemm_reads, 0, self._mask)),
             first_read.addr.eq(row),
+            first_read.en.eq(gemm_reads & ~(same_row & self._gemm_writes)),
+            self.gemm_rd_data[b].eq(first_read.data),
             second.addr.eq(other_row),
             second.data.eq(self.gemm_wr_data),
             second.en.eq(self._gemm_writes),
             second_read.addr.eq(other_row),
             second_read.en.eq(~self._gemm_writes & ~(same_row & self._mask.any())),
         ]
-        with m.If(gemm_reads & ~(same_row & self._gemm_writes)):
-            m.d.sync += self.gemm_rd_data[b].eq(first_read.data)
-        with m.Else():
-            m.d.sync += self.gemm_rd_data[b].eq(0)
         return second_read.data
 
     def _out_bank(self, m: Module, b: int) -> Value:
