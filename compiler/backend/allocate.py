@@ -22,13 +22,18 @@ for loads to run ahead, and so few that they come to lie in few ways and need fe
 micro-ops."""
 
 
-def allocate(cfg: Config, trace: Trace, *, lead: int | None = None) -> Placement:
+def allocate(
+    cfg: Config, trace: Trace, *, lead: int | None = None, full: bool = False
+) -> Placement:
     """Addresses for all tiles.
 
     Parameters
     ----------
     lead : int, optional
         Let inp and wgt be a `Cache` with this lead where less is loaded then; else rings.
+    full : bool
+        Let rings take what room is left: loads run further ahead, but instances come to lie in
+        more ways.
 
     Requires: tiles are read after they are loaded.
     Preserves: the order of loads and of their uses; later passes must keep it.
@@ -40,7 +45,7 @@ def allocate(cfg: Config, trace: Trace, *, lead: int | None = None) -> Placement
     """
     placement = Placement(bank_elems=cfg.acc_depth // 2)
     for scope, depth in (("inp", cfg.inp_depth), ("wgt", cfg.wgt_depth)):
-        _place_loaded(trace, scope, depth, placement, lead)
+        _place_loaded(trace, scope, depth, placement, lead, full)
     place_accumulators(cfg, trace, placement)
     for op in trace.ops:
         if isinstance(op, Load) and placement.home[op.dst] is not op.dst:
@@ -85,7 +90,7 @@ def _distinct_elems(tiles: Iterable[Tile]) -> int:
 
 
 def _place_loaded(
-    trace: Trace, scope: str, depth: int, placement: Placement, lead: int | None
+    trace: Trace, scope: str, depth: int, placement: Placement, lead: int | None, full: bool
 ) -> None:
     pools: dict[str, _Pool] = {}
     lives = trace.lifetimes
@@ -99,7 +104,7 @@ def _place_loaded(
     if not pools:
         return
     base = 0
-    shares = _divide(list(pools.values()), scope, depth)
+    shares = _divide(list(pools.values()), scope, depth, full)
     free = depth - sum(size for _, size in shares)
     for pool, size in shares:
         slot = size if size >= pool.whole else pool.largest
@@ -126,7 +131,7 @@ def _claimed(pool: _Pool, ring: Ring, placement: Placement) -> Placement:
     return result
 
 
-def _divide(pools: Sequence[_Pool], scope: str, depth: int) -> list[tuple[_Pool, int]]:
+def _divide(pools: Sequence[_Pool], scope: str, depth: int, full: bool) -> list[tuple[_Pool, int]]:
     """Elements for each pool: all it ever holds if that is little, else some instances' worth."""
     wants = {p.name: p.whole if p.generations is None else p.least for p in pools}
     if sum(wants.values()) <= depth:
@@ -153,6 +158,9 @@ def _divide(pools: Sequence[_Pool], scope: str, depth: int) -> list[tuple[_Pool,
             if bigger > size[p.name] and used() - size[p.name] + bigger <= depth:
                 turns[p.name], size[p.name] = more, bigger
                 growing = True
+    for p in sorted(free, key=lambda p: turns[p.name]) if full else ():
+        more = (depth - used()) // p.largest
+        size[p.name] = min(size[p.name] + more * p.largest, p.whole)
     for p in sorted(free, key=lambda p: p.whole):  # what fits whole need never be loaded again
         if used() - size[p.name] + p.whole <= depth:
             size[p.name] = p.whole

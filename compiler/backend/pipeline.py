@@ -128,6 +128,7 @@ def compile_trace(
             if name not in without:
                 plan = _best(cfg, plan, changes)
                 done(name, plan.trace)
+        plan = _roomier(cfg, plan)
     else:
         plan = _as_it_is(cfg, trace)
     done("allocate", plan.placement)
@@ -208,8 +209,8 @@ def _kept(cfg: Config, trace: Trace, rings: _Placed) -> _Placed:
     return min(best, _placed(cfg, turned, best.lead), key=lambda w: w.cycles)
 
 
-def _placed(cfg: Config, trace: Trace, lead: int | None) -> _Placed:
-    placement = allocate(cfg, trace, lead=lead)
+def _placed(cfg: Config, trace: Trace, lead: int | None, *, full: bool = False) -> _Placed:
+    placement = allocate(cfg, trace, lead=lead, full=full)
     merged, cycles = prefetch(cfg, trace, merge_loads(trace, placement), placement)
     return _Placed(trace=trace, lead=lead, placement=placement, merged=merged, cycles=cycles)
 
@@ -254,6 +255,9 @@ LEADS = (0, 1, 2, 4)
 GOOD_ENOUGH = 1.005
 """Cycles for each of the array's with which no further shape is tried."""
 
+WORTH_LARGER = 1.01
+"""How many times quicker larger rings have to be: they need more micro-ops."""
+
 WORTH_REORDERING = 1.02
 """The same for further orders."""
 
@@ -297,6 +301,17 @@ def _best(cfg: Config, plan: _Plan, changes: Sequence[_Change]) -> _Plan:
             continue
         best = _quicker(cfg, best, _ordered(cfg, placed, plan.options))
     return best if best is plan else _quicker(cfg, best, _ordered(cfg, best.placed))
+
+
+def _roomier(cfg: Config, plan: _Plan) -> _Plan:
+    """With rings that take all the room, where that seems clearly quicker."""
+    if plan.ordered.cycles <= GOOD_ENOUGH * _array_cycles(plan.trace):
+        return plan
+    placed = _placed(cfg, plan.trace, plan.placed.lead, full=True)
+    if placed.placement.base == plan.placement.base:
+        return plan
+    larger = _ordered(cfg, placed, plan.options)
+    return larger if WORTH_LARGER * larger.ordered.cycles < plan.ordered.cycles else plan
 
 
 def _sizes(trace: Trace) -> tuple[int, ...]:

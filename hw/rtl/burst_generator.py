@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Cat, Const, Module, Mux, Shape, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -215,6 +215,25 @@ class BurstGenerator(wiring.Component):
             row.eq(rest[:length_bits] | _all(row_long, length_bits)),
             row_ends.eq(row <= page),
         ]
+        # It lies in one page; if that is the window's last, it is to end with the window or before.
+        window_beat = self.window_last[beat_shift:]
+        window_ends_beat = self.window_last[:beat_shift].all()
+        room_m1 = Signal(page_bits)
+        has_room = Signal()
+        next_inside = Signal()
+        page_addr = next_addr[page_bits:]
+        m.d.comb += [
+            Cat(room_m1, has_room).eq(window_beat[:page_bits] + to_page_m1 + window_ends_beat),
+            next_inside.eq(
+                (Cat(Const(0, beat_shift), next_addr) >= self.window_base)
+                & (page_addr <= window_beat[page_bits:])
+                & (
+                    (page_addr != window_beat[page_bits:])
+                    | (has_room & ((row <= room_m1) | (page <= room_m1)))
+                )
+            ),
+        ]
+        self._burst_inside = inside = Signal()
         with m.If(~valid | accepted):
             m.d.sync += [
                 valid.eq(self._row_valid | ~begin),
@@ -222,26 +241,14 @@ class BurstGenerator(wiring.Component):
                 beats_m1.eq(rest),
                 length_m1.eq(Mux(row_ends, row, page)),
                 row_last.eq(~row_long & row_ends),
+                inside.eq(next_inside),
             ]
         with m.If(self._row_taken):
             m.d.sync += index.eq(self.i.p.index)
-
-        # A burst lies in one page, so that only its place there depends on its length.
-        end = Signal(page_bits)
-        byte_bits = log2_exact(PAGE_BYTES)
-        byte_first = Cat(Const(0, beat_shift), addr)
-        end_inside = Signal()
-        inside = Signal()
         m.d.comb += [
-            end.eq(addr[:page_bits] + length_m1),
-            end_inside.eq(Cat(Const(-1, Shape(beat_shift)), end) <= self.window_last[:byte_bits]),
-            inside.eq(
-                (byte_first >= self.window_base)
-                & (Cat(1, addr[page_bits:]) <= Cat(end_inside, self.window_last[byte_bits:]))
-            ),
             accepted.eq(self.o.valid & self.o.ready),
             self.o.valid.eq(valid & inside & ~self.halt),
-            self.o.p.addr.eq(byte_first),
+            self.o.p.addr.eq(Cat(Const(0, beat_shift), addr)),
             self.o.p.beats_m1.eq(length_m1),
             self.fault.valid.eq(valid & ~inside),
             self.fault.cause.eq(FaultCause.DRAM_WINDOW),

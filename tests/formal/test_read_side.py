@@ -34,6 +34,7 @@ class BurstProof(wiring.Component):
                 "window_base": In(addr_bits),
                 "window_last": In(addr_bits),
                 "burst_valid": In(1),
+                "burst_inside": In(1),
             }
         )
 
@@ -63,11 +64,14 @@ class BurstProof(wiring.Component):
             Assert(burst.addr % cfg.bus_bytes == 0),
             Assert(~self.burst_valid | one_page),
         ]
-        with m.If(dut.o.valid):
+        with m.If(self.burst_valid & self.burst_inside):
             m.d.comb += [
-                Assert(self.burst_valid),
                 Assert(burst.addr >= self.window_base),
                 Assert(burst.addr + beats * cfg.bus_bytes - 1 <= self.window_last),
+            ]
+        with m.If(dut.o.valid):
+            m.d.comb += [
+                Assert(self.burst_valid & self.burst_inside),
                 Assert(~self.halt),
                 Assert(~dut.fault.valid),
             ]
@@ -81,7 +85,8 @@ class BurstProof(wiring.Component):
 
 @pytest.mark.parametrize("cfg", [TINY, EDGE], ids=lambda c: c.name)
 def test_bursts_are_legal_and_hold_still(cfg, tmp_path):
-    prove(BurstProof(cfg), tmp_path, probes={"burst_valid": "dut._burst_valid"})
+    probes = {name: f"dut._{name}" for name in ("burst_valid", "burst_inside")}
+    prove(BurstProof(cfg), tmp_path, probes=probes)
 
 
 class ReadEngineProof(wiring.Component):

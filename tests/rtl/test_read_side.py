@@ -505,6 +505,30 @@ def test_a_burst_outside_the_window_is_a_fault_of_its_transfer():
         assert fault == (3 + len(legal), 1)
 
 
+@pytest.mark.parametrize("cfg", CONFIGS)
+def test_the_window_ends_at_any_byte(cfg):
+    """Windows that begin and end within a few bytes of a burst's first and last byte."""
+    rng = np.random.default_rng(11)
+    block = (0x2F00 - 40 * cfg.bus_bytes, 3, 90 * cfg.bus_bytes, 0x1200)
+    golden = split_rows(cfg, *block)
+    size = cfg.bus_bytes
+    faults = 0
+    for _ in range(40):
+        some = int(rng.integers(len(golden)))
+        first = golden[rng.choice([0, some])][0] + int(rng.integers(-2, 3))
+        addr, beats = golden[rng.choice([some, -1])]
+        last = addr + beats * size - 1 + int(rng.integers(-2, 3)) + size * int(rng.integers(-1, 2))
+        _, bursts, fault = run_generator(
+            cfg, [block], stall=0.2, granule_bytes=4, window=(first, last), cycles=120
+        )
+        outside = [k for k, (a, n) in enumerate(golden) if a < first or a + n * size - 1 > last]
+        legal = golden[: outside[0]] if outside else golden
+        assert [(a, n) for _, a, n in bursts] == legal, (first, last)
+        assert (fault is None) == (not outside)
+        faults += fault is not None
+    assert 0 < faults < 40
+
+
 # ---- loader ------------------------------------------------------------------------------------
 @pytest.mark.parametrize("types", TYPES)
 @pytest.mark.parametrize("cfg", CONFIGS)

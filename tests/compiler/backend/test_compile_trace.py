@@ -6,6 +6,7 @@ import traces
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from covta.compiler.backend import pipeline
 from covta.compiler.backend.allocate import allocate
 from covta.compiler.backend.errors import AllocationError
 from covta.compiler.backend.ops import Alu, DramTensor, Gemm, Load, Loop, Point, Store, Tile, Trace
@@ -170,3 +171,16 @@ def test_layers_keep_the_array_busy(name):
     ideal = sum(op.cycles for op in case.trace.ops if isinstance(op, Gemm) and not op.reset)
     assert ideal / result.cycles >= 0.99
     assert compiled.report["seconds"] < 5
+
+
+def test_rings_that_take_all_the_room_compute_the_same(monkeypatch):
+    case = traces.conv(EDGE, size=14, inputs=256, outputs=512, rows=14, co=5, ci=2)
+    usual, larger = (allocate(EDGE, case.trace, full=full) for full in (False, True))
+
+    def addresses(placement):
+        return {placement.base[t] for t in case.trace.lifetimes if t.scope == "wgt"}
+
+    assert addresses(usual) < addresses(larger)
+    monkeypatch.setattr(pipeline, "GOOD_ENOUGH", 0)
+    monkeypatch.setattr(pipeline, "WORTH_LARGER", 0)
+    check(EDGE, case, "functional", "cycle")
