@@ -5,8 +5,9 @@
 
 `--config random:7` is a machine drawn with seed 7. For every layer: cycles, how long each unit was
 busy, the array's share, the bound of each part of the machine and the share of the tightest one
-that was reached; what has to be read is the least for scratchpads of that size. With `--tune`, the
-quickest of so many settings on the cycle simulator is taken, else the default.
+that was reached; what has to be read is the least for scratchpads of that size. *With start*: the
+most that a part needs together with what it idles at least while little is loaded. With `--tune`,
+the quickest of so many settings on the cycle simulator is taken, else the default.
 ResNet-18's convolutions run twice: with padding skipped, and *dense*, where each multiplication
 by padding is done, as the ideal counts it. Results are compared with NumPy's."""
 
@@ -221,6 +222,8 @@ def measure(
     right = run.fault is None and bool((program.result(run) == operator.reference(arrays)).all())
     bounds = {k: round(v) for k, v in operator.bounds(cfg, skip_padding=not dense).items()}
     tightest = max(bounds, key=lambda k: bounds[k])
+    idle = {} if dense else operator.start_up(cfg)
+    started = round(max([bounds[tightest], *(bounds[k] + n for k, n in idle.items())]))
     c = run.counters
     return {
         "machine": cfg.name, "set": which, "layer": name, "times": times, "device": device,
@@ -229,11 +232,12 @@ def measure(
         "array_cycles": c["compute.gemm.busy_cycles"], "alu_cycles": c["compute.alu.busy_cycles"],
         "read_beats": sum(n for k, n in c.items() if k.endswith("read_beats")),
         "load_cycles": c["load.busy_cycles"], "store_cycles": c["store.busy_cycles"],
-        "bounds": bounds, "bound": tightest,
+        "bounds": bounds, "bound": tightest, "bound_with_start": started,
         "array_percent": round(100 * bounds["array"] / run.cycles, 2)
         if "array" in bounds
         else None,
         "percent": round(100 * bounds[tightest] / run.cycles, 2),
+        "percent_with_start": round(100 * started / run.cycles, 2),
         "right": right, "knobs": str(program.knobs), "instructions": len(program.program.insn),
         "default_seconds": round(picked - begin, 3), "compile_seconds": round(compiled - picked, 2),
     }  # fmt: skip
@@ -243,7 +247,7 @@ def show(console: Console, rows: list[dict[str, Any]], title: str) -> None:
     """One table."""
     table = Table(
         "layer", "cycles", "array %", "array", "ALU", "load", "store", "bounded by", "bound", "%",
-        "", title=title,
+        "with start", "%", "", title=title,
     )  # fmt: skip
     for r in rows:
         numbers = [r[f"{k}_cycles"] for k in ("array", "alu", "load", "store")]
@@ -251,9 +255,10 @@ def show(console: Console, rows: list[dict[str, Any]], title: str) -> None:
             r["layer"] + (" dense" if r["padding"] == "dense" else ""), f"{r['cycles']:,}",
             "" if r["array_percent"] is None else f"{r['array_percent']:.1f}",
             *(f"{n:,}" for n in numbers), r["bound"], f"{r['bounds'][r['bound']]:,}",
-            f"{r['percent']:.1f}", "" if r["right"] else "WRONG",
+            f"{r['percent']:.1f}", f"{r['bound_with_start']:,}", f"{r['percent_with_start']:.1f}",
+            "" if r["right"] else "WRONG",
         )  # fmt: skip
-    for column in table.columns[1:10]:
+    for column in table.columns[1:12]:
         column.justify = "right"
     console.print(table)
 
@@ -269,7 +274,7 @@ def main() -> int:
     parser.add_argument("--tune", type=int, default=1, help="settings to try of each layer")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    console = Console(width=130)
+    console = Console(width=150)
     everything = []
     for config in options.config or ["edge"]:
         cfg = machine(config)

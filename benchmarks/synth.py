@@ -150,13 +150,7 @@ UNITS: dict[str, Callable[[Config], wiring.Component]] = {
 def _stat(work: Path, commands: tuple[str, ...], name: str) -> dict[str, Counter[str]]:
     """Cells by type of every module after synthesis."""
     log = run_yosys(
-        (
-            "read_verilog design.v",
-            *commands,
-            f"tee -q -o {name}.stat stat -json",
-            f"write_json {name}.json",
-        ),
-        cwd=work,
+        ("read_verilog design.v", *commands, f"tee -q -o {name}.stat stat -json"), cwd=work
     )
     (work / f"{name}.log").write_text(log, encoding="utf-8")
     table = json.loads((work / f"{name}.stat").read_text(encoding="utf-8"))
@@ -248,6 +242,40 @@ def flip_flops_apart(netlist: Mapping, family: Family, cfg: Config) -> dict[str,
     return counts
 
 
+def flip_flops_at_multipliers(netlist: Mapping, family: Family) -> int:
+    """Flip-flops that take a product, or give operands to multipliers, and do nothing else.
+
+    The multipliers of both families have such registers of their own. Where synthesis uses them
+    (xc7) few are left; where it does not (ecp5) all are counted as flip-flops.
+    """
+    cells = netlist["modules"][TOP]["cells"].values()
+
+    def is_a(cell: Mapping, resource: str) -> bool:
+        return re.fullmatch(family.cells[resource], cell["type"]) is not None
+
+    products: set[int] = set()
+    operands: Counter[int] = Counter()  # how often multipliers read a wire
+    loads: Counter[int] = Counter()  # how often anything does
+    for cell in cells:
+        multiplier = is_a(cell, "DSP")
+        for port, bits in cell["connections"].items():
+            wires = [bit for bit in bits if isinstance(bit, int)]  # others are constants
+            if cell["port_directions"][port] == "input":
+                loads.update(wires)
+                operands.update(wires if multiplier else ())
+            elif multiplier:
+                products.update(wires)
+    count = 0
+    for cell in cells:
+        if is_a(cell, "FF"):
+            links = cell["connections"]
+            (taken,), (given,) = links.get("D") or links["DI"], links["Q"]
+            count += (taken in products and loads[taken] == 1) or (
+                0 < operands[given] == loads[given]
+            )
+    return count
+
+
 def synthesise(cfg: Config, unit: str, family_name: str, work: Path) -> dict[str, object]:
     """Totals and breakdown of one unit of a machine on one family."""
     family = FAMILIES[family_name]
@@ -255,7 +283,7 @@ def synthesise(cfg: Config, unit: str, family_name: str, work: Path) -> dict[str
     work.mkdir(parents=True, exist_ok=True)
     (work / "design.v").write_text(to_verilog(UNITS[unit](cfg), TOP).text, encoding="utf-8")
     start = time.monotonic()
-    flat = _stat(work, family.flat, "flat")
+    flat = _stat(work, (*family.flat, "write_json flat.json"), "flat")
     netlist = json.loads((work / "flat.json").read_text(encoding="utf-8"))
     hierarchical = _stat(work, family.hierarchical, "hierarchical")
     return {
@@ -265,6 +293,7 @@ def synthesise(cfg: Config, unit: str, family_name: str, work: Path) -> dict[str
         "seconds": round(time.monotonic() - start, 1),
         "total": family.count(flat[TOP]),
         "ff_apart": flip_flops_apart(netlist, family, cfg) if unit == "machine" else {},
+        "ff_at_multipliers": flip_flops_at_multipliers(netlist, family),
         "breakdown": _breakdown(hierarchical, family),
     }
 
@@ -401,6 +430,7 @@ def _show(console: Console, result: dict, levels: int) -> None:
         table.add_row(f"  {group}", "", f"-{_number(number)}")
     if result["ff_apart"]:
         table.add_row("  without them", "", _number(rest))
+    table.add_row("  at multipliers", "", _number(result["ff_at_multipliers"]))
     if result["unit"] == "machine" and result["config"] == "edge":
         add_total("public RTL", family.public_rtl)
     table.add_section()

@@ -76,6 +76,14 @@ class Operator(ABC):
     def bounds(self, cfg: Config, *, skip_padding: bool = True) -> dict[str, float]:
         """Cycles that each part of the machine needs at least, by its name."""
 
+    def start_up(self, cfg: Config) -> dict[str, float]:
+        """Cycles that a part of the machine, by its name in `bounds`, idles at least.
+
+        At the start little is loaded yet; with padding skipped. The part needs at least its bound
+        and this. Empty where nothing is known.
+        """
+        return {}
+
     @abstractmethod
     def schedule(self, cfg: Config, knobs: Any) -> Scheduled:
         """The computation in the machine's layout, scheduled as `knobs` say."""

@@ -25,6 +25,7 @@ from covta.compiler.ops.model import Machine, TileCost, estimate, in_turns
 from covta.compiler.ops.operator import Operator, Scheduled, require
 from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.space import Space
+from covta.compiler.ops.startup import Start, array_idle_cycles, write_idle_cycles
 from covta.compiler.ops.tiles import Box, even, grid, taper
 from covta.compiler.ops.traffic import Traffic, least_bytes
 from covta.compiler.schedule import create_schedule
@@ -186,22 +187,19 @@ class Window:
     @property
     def inside(self) -> float:
         """Share of products that are not with padding."""
-        share = 1.0
-        for n, o, k, s, p, d in zip(
-            (self.height, self.width), self.out_shape,
-            self.kernel, self.stride, self.padding, self.dilation,
-            strict=True,
-        ):  # fmt: skip
-            if p:
-                at = np.arange(o)[:, None] * s + np.arange(k) * d - p
-                share *= float(((at >= 0) & (at < n)).mean())
-        return share
+        return math.prod(float(self.met(axis).mean()) for axis in (0, 1) if self.padding[axis])
 
     @property
     def products(self) -> int:
         """Micro-ops, those with padding among them."""
         oh, ow = self.out_shape
         return self.images * self.groups * self.inputs * self.outputs * oh * ow * self.taps
+
+    def met(self, axis: int) -> np.ndarray:
+        """Which taps meet the image, for every row or column of the output: ``(outputs, taps)``."""
+        at = np.arange(self.out_shape[axis])[:, None] * self.stride[axis]
+        at = at + np.arange(self.kernel[axis]) * self.dilation[axis] - self.padding[axis]
+        return (at >= 0) & (at < (self.height, self.width)[axis])
 
     def pads_in_frame(self) -> bool:
         """True if a LOAD can pad: few rows and columns, and never nothing else."""
@@ -607,6 +605,29 @@ class WindowOperator(Operator):
             "read": (moved + vectors) / cfg.bus_bytes,
             "write": outputs * cfg.out_elem_bytes / cfg.bus_bytes,
         }
+
+    def start_up(self, cfg: Config) -> dict[str, float]:
+        """Of `array` and `write`, for one dense convolution with weights of its own."""
+        w = self.window(cfg)
+        if w.groups > 1 or w.shared or w.phases != (1, 1):
+            return {}
+        met = [w.met(axis) for axis in (0, 1)]
+        taps = [m.sum(axis=1) for m in met]
+        start = Start(
+            inputs=w.inputs, outputs=w.outputs, taps=w.taps,
+            places=w.images * w.height * w.width,
+            out_places=w.images * math.prod(w.out_shape),
+            most_taps=math.prod(int(t.max()) for t in taps),
+            least_taps=math.prod(int(t.min()) for t in taps),
+            common_tap=all(m.all(axis=0).any() for m in met),
+            products=self.bounds(cfg)["array"],
+            input_beats=cfg.inp_elem_bytes / cfg.bus_bytes,
+            weight_beats=cfg.wgt_elem_bytes / cfg.bus_bytes,
+            vector_beats=len(self.requantize.inputs(1)) * cfg.acc_elem_bytes / cfg.bus_bytes,
+            output_beats=cfg.out_elem_bytes / cfg.bus_bytes,
+            acc_depth=cfg.acc_depth,
+        )  # fmt: skip
+        return {"array": array_idle_cycles(start), "write": write_idle_cycles(start)}
 
     # ---- computation -----------------------------------------------------------------------
     def boxes(self, cfg: Config, knobs: WindowKnobs) -> list[Box]:
