@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from covta.hw.params import Config
 from covta.hw.registers import ADDR_BITS
 
-__all__ = ["LITE_DATA_BITS", "ShellPort", "shell_ports"]
+__all__ = ["LITE_DATA_BITS", "ShellPort", "memory_read_ports", "memory_write_ports", "shell_ports"]
 
 LITE_DATA_BITS = 32
 
@@ -41,7 +41,8 @@ def _in(name: str, width_bits: int = 1) -> ShellPort:
 
 def shell_ports(cfg: Config) -> tuple[ShellPort, ...]:
     """Every port beside `clk` and `rst`, in the order in which they are listed."""
-    return (*_master(cfg), *_lite(), _out("irq"), _out("running"))
+    memory = (*memory_write_ports(cfg), *memory_read_ports(cfg))
+    return (*memory, *_lite(), _out("irq"), _out("running"))
 
 
 def _address_channel(cfg: Config, channel: str) -> tuple[ShellPort, ...]:
@@ -63,7 +64,8 @@ def _address_channel(cfg: Config, channel: str) -> tuple[ShellPort, ...]:
     )
 
 
-def _master(cfg: Config) -> tuple[ShellPort, ...]:
+def memory_write_ports(cfg: Config) -> tuple[ShellPort, ...]:
+    """AW, W and B."""
     return (
         *_address_channel(cfg, "aw"),
         _out("m_axi_wdata", cfg.bus.data_bits),
@@ -75,6 +77,12 @@ def _master(cfg: Config) -> tuple[ShellPort, ...]:
         _in("m_axi_bresp", 2),
         _in("m_axi_bvalid"),
         _out("m_axi_bready"),
+    )
+
+
+def memory_read_ports(cfg: Config) -> tuple[ShellPort, ...]:
+    """AR and R."""
+    return (
         *_address_channel(cfg, "ar"),
         _in("m_axi_rid"),
         _in("m_axi_rdata", cfg.bus.data_bits),

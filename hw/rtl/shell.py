@@ -2,16 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from amaranth.hdl import ClockDomain, DomainRenamer, Module, ResetSignal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from covta.hw.params import Config
-from covta.hw.ports import shell_ports
+from covta.hw.ports import ShellPort, memory_read_ports, memory_write_ports, shell_ports
 from covta.hw.rtl.clocks import UNIT_CLOCKS
 from covta.hw.rtl.machine import Machine
 
-__all__ = ["Shell"]
+__all__ = ["Shell", "connect_read", "connect_write", "port_members"]
+
+
+def port_members(ports: Iterable[ShellPort]) -> dict[str, wiring.Member]:
+    """A component's members for some ports."""
+    return {port.name: (Out if port.is_output else In)(port.width_bits) for port in ports}
+
+
+def connect_read(m: Module, top: wiring.Component, read: wiring.PureInterface) -> None:
+    """Join an `AxiRead` to the `memory_read_ports` of `top`."""
+    m.d.comb += [
+        *_constants(top, memory_read_ports(top.cfg)),
+        top.m_axi_araddr.eq(read.ar.p.addr),
+        top.m_axi_arlen.eq(read.ar.p.beats_m1),
+        top.m_axi_arvalid.eq(read.ar.valid),
+        read.ar.ready.eq(top.m_axi_arready),
+        read.r.p.data.eq(top.m_axi_rdata),
+        read.r.p.resp.eq(top.m_axi_rresp),
+        read.r.p.last.eq(top.m_axi_rlast),
+        read.r.valid.eq(top.m_axi_rvalid),
+        top.m_axi_rready.eq(read.r.ready),
+    ]
+
+
+def connect_write(m: Module, top: wiring.Component, write: wiring.PureInterface) -> None:
+    """Join an `AxiWrite` to the `memory_write_ports` of `top`."""
+    m.d.comb += [
+        *_constants(top, memory_write_ports(top.cfg)),
+        top.m_axi_awaddr.eq(write.aw.p.addr),
+        top.m_axi_awlen.eq(write.aw.p.beats_m1),
+        top.m_axi_awvalid.eq(write.aw.valid),
+        write.aw.ready.eq(top.m_axi_awready),
+        top.m_axi_wdata.eq(write.w.p.data),
+        top.m_axi_wlast.eq(write.w.p.last),
+        top.m_axi_wvalid.eq(write.w.valid),
+        write.w.ready.eq(top.m_axi_wready),
+        write.b.p.resp.eq(top.m_axi_bresp),
+        write.b.valid.eq(top.m_axi_bvalid),
+        top.m_axi_bready.eq(write.b.ready),
+    ]
+
+
+def _constants(top: wiring.Component, ports: Iterable[ShellPort]) -> list:
+    return [
+        getattr(top, port.name).eq(port.constant) for port in ports if port.constant is not None
+    ]
 
 
 class Shell(wiring.Component):
@@ -42,9 +89,7 @@ class Shell(wiring.Component):
     def __init__(self, cfg: Config, *, unit_clocks: bool = False) -> None:
         self.cfg = cfg
         self.unit_clocks = unit_clocks
-        members = {
-            port.name: (Out if port.is_output else In)(port.width_bits) for port in shell_ports(cfg)
-        }
+        members = port_members(shell_ports(cfg))
         if unit_clocks:
             members |= {f"clk_{name}": In(1) for name in UNIT_CLOCKS}
             members["clock_request"] = Out(len(UNIT_CLOCKS))
@@ -59,13 +104,9 @@ class Shell(wiring.Component):
             self._clocks(m, machine)
         else:
             m.submodules.machine = DomainRenamer(dict.fromkeys(UNIT_CLOCKS, "sync"))(machine)
-        m.d.comb += [
-            getattr(self, port.name).eq(port.constant)
-            for port in shell_ports(self.cfg)
-            if port.constant is not None
-        ]
         m.d.comb += [self.irq.eq(machine.irq), self.running.eq(machine.running)]
-        self._master(m, machine)
+        connect_read(m, self, machine.axi_read)
+        connect_write(m, self, machine.axi_write)
         self._lite(m, machine)
         return m
 
@@ -76,31 +117,6 @@ class Shell(wiring.Component):
             m.domains += domain
             m.d.comb += domain.rst.eq(ResetSignal())
         m.d.comb += self.clock_request.eq(machine.clock_request)
-
-    def _master(self, m: Module, machine: Machine) -> None:
-        read, write = machine.axi_read, machine.axi_write
-        m.d.comb += [
-            self.m_axi_araddr.eq(read.ar.p.addr),
-            self.m_axi_arlen.eq(read.ar.p.beats_m1),
-            self.m_axi_arvalid.eq(read.ar.valid),
-            read.ar.ready.eq(self.m_axi_arready),
-            read.r.p.data.eq(self.m_axi_rdata),
-            read.r.p.resp.eq(self.m_axi_rresp),
-            read.r.p.last.eq(self.m_axi_rlast),
-            read.r.valid.eq(self.m_axi_rvalid),
-            self.m_axi_rready.eq(read.r.ready),
-            self.m_axi_awaddr.eq(write.aw.p.addr),
-            self.m_axi_awlen.eq(write.aw.p.beats_m1),
-            self.m_axi_awvalid.eq(write.aw.valid),
-            write.aw.ready.eq(self.m_axi_awready),
-            self.m_axi_wdata.eq(write.w.p.data),
-            self.m_axi_wlast.eq(write.w.p.last),
-            self.m_axi_wvalid.eq(write.w.valid),
-            write.w.ready.eq(self.m_axi_wready),
-            write.b.p.resp.eq(self.m_axi_bresp),
-            write.b.valid.eq(self.m_axi_bvalid),
-            self.m_axi_bready.eq(write.b.ready),
-        ]
 
     def _lite(self, m: Module, machine: Machine) -> None:
         axil = machine.axil

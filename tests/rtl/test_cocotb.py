@@ -1,8 +1,9 @@
-"""Builds the machine for cocotb and runs the regressions of `tests/rtl/cocotb` on it."""
+"""Builds the machine and its units for cocotb and runs the regressions of `tests/rtl/cocotb`."""
 
 import contextlib
 import os
 import shutil
+from importlib import import_module
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,10 +20,29 @@ pytestmark = pytest.mark.cocotb
 HERE = Path(__file__).parent / "cocotb"
 
 
-@pytest.mark.parametrize(
-    "name", ["tiny", pytest.param("edge", marks=pytest.mark.slow)], ids=lambda n: n
-)
-def test_regressions(name, tmp_path, monkeypatch):
+MACHINES = ["tiny", pytest.param("edge", marks=pytest.mark.slow)]
+UNIT_MACHINES = [
+    "tiny",
+    *(pytest.param(n, marks=pytest.mark.slow) for n in ("edge", "bus256", "short_bursts")),
+]
+
+
+@pytest.mark.parametrize("name", MACHINES)
+def test_machine(name, tmp_path, monkeypatch):
+    run_regressions(Shell(load_config(name)), "regressions", name, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize("name", UNIT_MACHINES)
+@pytest.mark.parametrize("unit", ["fetch", "load", "store"])
+def test_unit(unit, name, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(HERE)
+    units = import_module("units").UNITS
+    dut = units[unit](load_config(name))
+    run_regressions(dut, f"{unit}_regressions", name, tmp_path, monkeypatch)
+
+
+def run_regressions(dut, module, name, tmp_path, monkeypatch) -> None:
+    """Build a component with Verilator and run the tests of a module on it."""
     runners = pytest.importorskip("cocotb_tools.runner")
     verilator = find_verilator()
     assert verilator is not None, "Verilator is missing"
@@ -30,7 +50,7 @@ def test_regressions(name, tmp_path, monkeypatch):
     monkeypatch.setenv("COVTA_TEST_CONFIG", name)
     monkeypatch.syspath_prepend(HERE)
     verilog = tmp_path / "vta.v"
-    verilog.write_text(to_verilog(Shell(load_config(name)), "vta").text, encoding="utf-8")
+    verilog.write_text(to_verilog(dut, "vta").text, encoding="utf-8")
     if shutil.which("g++") is None:  # which compiles twice as fast
         compiler = compiler_command().replace(" ", r"\ ")
         monkeypatch.setenv("MAKEFLAGS", f"-- CXX={compiler} LINK={compiler}")
@@ -48,7 +68,7 @@ def test_regressions(name, tmp_path, monkeypatch):
     with contextlib.suppress(SystemExit):  # How the runner says that a test failed.
         runner.test(
             hdl_toplevel="vta",
-            test_module="regressions",
+            test_module=module,
             build_dir=tmp_path,
             test_dir=tmp_path,
             results_xml=str(results),

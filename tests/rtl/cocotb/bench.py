@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Iterator
-
 import cocotb
 import numpy as np
 from cocotb.clock import Clock
@@ -15,44 +12,12 @@ from covta.hw.faults import FaultCause
 from covta.hw.params import Config
 from covta.hw.registers import REGISTER_BY_NAME
 
+from axi_memory import Memory, pause_randomly  # isort: skip
 from matmul import INSN_ADDR, OUT_ADDR, Matmul  # isort: skip
 
 CLOCK_NS = 2
 RUN_CYCLES = 20_000
 ANSWER_CYCLES = 1_000
-
-
-class Memory:
-    """Bytes by address; an access to a missing or broken byte answers SLVERR.
-
-    cocotbext-axi turns an exception into that response.
-    """
-
-    def __init__(self) -> None:
-        self.data: dict[int, int] = {}
-        self.broken: range = range(0)
-
-    def place(self, addr: int, data: np.ndarray) -> None:
-        """Put bytes there."""
-        self.data.update(enumerate(data.tolist(), addr))
-
-    def bytes_at(self, addr: int, count: int) -> np.ndarray:
-        """The bytes there."""
-        return np.array([self.data[a] for a in range(addr, addr + count)], np.uint8)
-
-    async def read(self, addr: int, length: int) -> bytes:
-        """Serve a beat."""
-        return bytes(self.data[a] for a in self._span(addr, length))
-
-    async def write(self, addr: int, data: bytes) -> None:
-        """Take a beat."""
-        self.data.update(zip(self._span(addr, len(data)), data, strict=True))
-
-    def _span(self, addr: int, length: int) -> range:
-        span = range(addr, addr + length)
-        if any(a in self.broken or a not in self.data for a in span):
-            raise IndexError(f"no memory at 0x{addr:x}")
-        return span
 
 
 class Bench:
@@ -77,24 +42,19 @@ class Bench:
         await ClockCycles(dut.clk, 2)
         return bench
 
-    def pause_randomly(self, seed: int, probability: float = 0.4) -> None:
+    def pause_randomly(self, seed: int) -> None:
         """Hold back ready and valid of memory and host in random cycles."""
         write, read = self.slave.write_if, self.slave.read_if
         host_write, host_read = self.host.write_if, self.host.read_if
-        channels = (
-            *(write.aw_channel, write.w_channel, write.b_channel),
-            *(read.ar_channel, read.r_channel),
-            *(host_write.aw_channel, host_write.w_channel, host_write.b_channel),
-            *(host_read.ar_channel, host_read.r_channel),
+        pause_randomly(
+            (
+                *(write.aw_channel, write.w_channel, write.b_channel),
+                *(read.ar_channel, read.r_channel),
+                *(host_write.aw_channel, host_write.w_channel, host_write.b_channel),
+                *(host_read.ar_channel, host_read.r_channel),
+            ),
+            seed,
         )
-
-        def pauses(channel_seed: int) -> Iterator[bool]:
-            rng = random.Random(channel_seed)
-            while True:
-                yield rng.random() < probability
-
-        for k, channel in enumerate(channels):
-            channel.set_pause_generator(pauses(seed * len(channels) + k))
 
     async def write(self, name: str, value: int) -> int:
         """Write a register; the response."""
