@@ -74,7 +74,7 @@ def layers(which: str) -> Iterator[tuple[str, Any, int]]:
             "C1",
             Conv2d(
                 in_channels=3, out_channels=64, height=224, width=224, kernel=7, stride=2,
-                padding=3, requantize=RELU, gather=True,
+                padding=3, requantize=RELU,
             ),
             1,
         )  # fmt: skip

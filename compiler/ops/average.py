@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from covta.compiler.ops.operator import require
+from covta.compiler.ops.operator import require, require_sizes
 from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.window import Window, WindowOperator, pair
 from covta.hw.params import Config
@@ -138,9 +138,7 @@ class AveragePool2d(_Average):
     requantize: Any = None
 
     def __post_init__(self) -> None:
-        for name in ("batch", "channels", "height", "width"):
-            value = getattr(self, name)
-            require(value >= 1, f"{self.name}.{name} must be at least 1, got {value}")
+        require_sizes(self, "batch", "channels", "height", "width")
         if self.stride is None:
             object.__setattr__(self, "stride", self.kernel)
         for name, low in (("kernel", 1), ("stride", 1), ("padding", 0)):
@@ -180,9 +178,7 @@ class GlobalAveragePool2d(_Average):
     padding = (0, 0)
 
     def __post_init__(self) -> None:
-        for name in ("batch", "channels", "height", "width"):
-            value = getattr(self, name)
-            require(value >= 1, f"{self.name}.{name} must be at least 1, got {value}")
+        require_sizes(self, "batch", "channels", "height", "width")
         if self.requantize is None:
             object.__setattr__(self, "requantize", mean(self.height * self.width))
 

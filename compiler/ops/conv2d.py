@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,10 @@ class Conv2d(GroupedOperator):
     kernel, stride, padding, dilation : int or (int, int)
         Rows, columns.
     requantize : Requantize
-    gather : bool
+    gather : bool or None
         Let the host put the inputs of each output side by side: for a first layer, whose few
-        channels would leave lanes empty. Packed data grow by ``taps / stride**2``.
+        channels would leave lanes empty. Packed data grow by ``taps / stride**2``. None: where
+        the machine's bounds say that it halves the time.
     """
 
     in_channels: int
@@ -47,7 +49,7 @@ class Conv2d(GroupedOperator):
     dilation: Any = 1
     batch: int = 1
     requantize: Requantize = field(default_factory=Requantize)
-    gather: bool = False
+    gather: bool | None = None
 
     groups = 1
 
@@ -59,10 +61,14 @@ class Conv2d(GroupedOperator):
         """``conv2d``."""
         return "conv2d"
 
+    def gathers(self, cfg: Config) -> bool:
+        """Whether the host gathers inputs for a machine."""
+        return _gather_pays(self, cfg) if self.gather is None else self.gather
+
     def window(self, cfg: Config) -> Window:
         """Sizes on a machine."""
         z = super().window(cfg)
-        if not self.gather:
+        if not self.gathers(cfg):
             return z
         inputs = math.ceil(self.in_channels * z.taps / cfg.block_in)
         rows, columns = z.out_shape
@@ -72,13 +78,13 @@ class Conv2d(GroupedOperator):
         )  # fmt: skip
 
     # ---- data ------------------------------------------------------------------------------
-    def kernels(self, w: np.ndarray) -> np.ndarray:
+    def kernels(self, cfg: Config, w: np.ndarray) -> np.ndarray:
         """Weights as the window has them."""
-        return w.reshape(w.shape[0], -1, 1, 1) if self.gather else w
+        return w.reshape(w.shape[0], -1, 1, 1) if self.gathers(cfg) else w
 
     def pack_data(self, cfg: Config, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """``(images, 1, inputs, H, W, batch, block_in)``; gathered: of the output's size."""
-        if not self.gather:
+        if not self.gathers(cfg):
             return super().pack_data(cfg, arrays)
         (py, px), (sy, sx), (dy, dx) = self.padding, self.stride, self.dilation
         x = np.pad(arrays["x"], ((0, 0), (0, 0), (py, py), (px, px)))
@@ -170,3 +176,14 @@ class Conv2d(GroupedOperator):
             if size / cfg.bus_bytes < 0.95 * pixels * z.taps * few:
                 return few
         return knobs.channels
+
+
+@lru_cache(maxsize=1024)
+def _gather_pays(operator: Conv2d, cfg: Config) -> bool:
+    """Whether the tightest bound halves where the host gathers inputs."""
+    if operator.in_channels >= cfg.block_in or math.prod(operator.kernel) == 1:
+        return False
+    plain, gathered = (
+        max(replace(operator, gather=gather).bounds(cfg).values()) for gather in (False, True)
+    )
+    return gathered <= plain / 2

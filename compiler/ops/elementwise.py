@@ -11,7 +11,7 @@ import numpy as np
 from covta.compiler import te
 from covta.compiler.intrin import MachineIntrinsics
 from covta.compiler.ops.average import _Average, unit_weights
-from covta.compiler.ops.operator import Scheduled, require
+from covta.compiler.ops.operator import Scheduled, require, require_sizes
 from covta.compiler.ops.pointwise import Footprint, PointwiseKnobs, PointwiseOperator
 from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.window import requantize_cycles
@@ -32,9 +32,7 @@ class _Elementwise(PointwiseOperator):
     requantize: Requantize
 
     def _check(self) -> None:
-        for name in ("batch", "channels", "height", "width"):
-            value = getattr(self, name)
-            require(value >= 1, f"{self.name}.{name} must be at least 1, got {value}")
+        require_sizes(self, "batch", "channels", "height", "width")
         require(
             not self.requantize.bias and not self.requantize.per_channel,
             f"{self.name}: requantize must have no vectors per channel; batch_norm has",
@@ -377,9 +375,7 @@ class Requantization(_Average):
     padding = (0, 0)
 
     def __post_init__(self) -> None:
-        for name in ("batch", "channels", "height", "width"):
-            value = getattr(self, name)
-            require(value >= 1, f"{self.name}.{name} must be at least 1, got {value}")
+        require_sizes(self, "batch", "channels", "height", "width")
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from covta.compiler.ops.operator import require
+from covta.compiler.ops.operator import require, require_sizes
 from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.window import Window, WindowOperator, pair
 from covta.hw.params import Config
@@ -32,9 +32,7 @@ class GroupedOperator(WindowOperator):
     dilation: Any
 
     def _check(self) -> None:
-        for name in ("batch", "in_channels", "out_channels", "groups", "height", "width"):
-            value = getattr(self, name)
-            require(value >= 1, f"{self.name}.{name} must be at least 1, got {value}")
+        require_sizes(self, "batch", "in_channels", "out_channels", "groups", "height", "width")
         for name, low in (("kernel", 1), ("stride", 1), ("padding", 0), ("dilation", 1)):
             object.__setattr__(self, name, pair(self.name, name, getattr(self, name), low))
         require(
@@ -102,13 +100,13 @@ class GroupedOperator(WindowOperator):
             **self.requantize.inputs(self.out_channels),
         }
 
-    def kernels(self, w: np.ndarray) -> np.ndarray:
+    def kernels(self, cfg: Config, w: np.ndarray) -> np.ndarray:
         """Weights as the window has them."""
         return w
 
     def pack_weights(self, cfg: Config, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         """Super-blocks' dense weights, zero where groups differ."""
-        z, s, w = self.window(cfg), self.together(cfg), self.kernels(arrays["w"])
+        z, s, w = self.window(cfg), self.together(cfg), self.kernels(cfg, arrays["w"])
         per_out, per_in = self.out_channels // self.groups, w.shape[1]
         bo, bi = cfg.block_out, cfg.block_in
         full = np.zeros((z.groups, z.outputs * bo, z.inputs * bi, *w.shape[2:]), np.int8)
@@ -205,9 +203,7 @@ class DepthwiseConv2d(GroupedOperator):
     requantize: Requantize = field(default_factory=Requantize)
 
     def __post_init__(self) -> None:
-        require(
-            self.multiplier >= 1, f"{self.name}.multiplier must be at least 1: {self.multiplier}"
-        )
+        require_sizes(self, "multiplier")
         self._check()
 
     @property
@@ -252,9 +248,7 @@ class BatchNorm(GroupedOperator):
     padding = (0, 0)
 
     def __post_init__(self) -> None:
-        for name in ("batch", "channels", "height", "width"):
-            value = getattr(self, name)
-            require(value >= 1, f"{self.name}.{name} must be at least 1, got {value}")
+        require_sizes(self, "batch", "channels", "height", "width")
 
     @property
     def name(self) -> str:

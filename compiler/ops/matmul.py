@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from covta.compiler.ops.operator import require
+from covta.compiler.ops.operator import require_sizes
 from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.window import Window, WindowOperator
 from covta.hw.params import Config
@@ -29,9 +29,7 @@ class _Product(WindowOperator):
     out_features: int
 
     def _check(self) -> None:
-        for name in ("items", "rows", "in_features", "out_features"):
-            value = getattr(self, name)
-            require(value >= 1, f"{self.name}.{name} must be at least 1, got {value}")
+        require_sizes(self, "items", "rows", "in_features", "out_features")
 
     @property
     def images_total(self) -> int:

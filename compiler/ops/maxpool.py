@@ -20,7 +20,7 @@ import numpy as np
 from covta.compiler import te
 from covta.compiler.intrin import MachineIntrinsics
 from covta.compiler.ops.average import unit_weights
-from covta.compiler.ops.operator import Scheduled, require
+from covta.compiler.ops.operator import Scheduled, require, require_sizes
 from covta.compiler.ops.pointwise import Footprint, PointwiseKnobs, PointwiseOperator
 from covta.compiler.ops.window import Window, pair
 from covta.compiler.schedule import create_schedule
@@ -165,9 +165,7 @@ class MaxPool2d(PointwiseOperator):
     batch: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("batch", "channels", "height", "width"):
-            value = getattr(self, name)
-            require(value >= 1, f"{self.name}.{name} must be at least 1, got {value}")
+        require_sizes(self, "batch", "channels", "height", "width")
         stride: Any = self.stride
         object.__setattr__(self, "stride", self.kernel if stride is None else stride)
         for name, low in (("kernel", 1), ("stride", 1), ("padding", 0)):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, get_args, get_type_hints
 
 import numpy as np
 
@@ -25,6 +25,35 @@ def require(condition: bool, message: str) -> None:
     """Raise `OperatorError` with `message` unless `condition`."""
     if not condition:
         raise OperatorError(message)
+
+
+def check_types(owner: str, value: Any) -> None:
+    """Refuse fields of a dataclass that are not of the types that they are declared with.
+
+    Fields declared ``Any`` pass. A bool is no integer.
+    """
+    hints = get_type_hints(type(value))
+    for field in fields(value):
+        kind, got = hints[field.name], getattr(value, field.name)
+        if kind is not Any:
+            kinds = get_args(kind) or (kind,)
+            require(
+                isinstance(got, kinds) and (bool in kinds or not isinstance(got, bool)),
+                f"{owner}.{field.name} must be {_kind_text(kinds)}, got {got!r}",
+            )
+
+
+def _kind_text(kinds: tuple[type, ...]) -> str:
+    texts = {int: "an integer", bool: "true or false", str: "a text", type(None): "none"}
+    return " or ".join(texts.get(kind, kind.__name__) for kind in kinds)
+
+
+def require_sizes(operator: Operator, *names: str) -> None:
+    """Check the types of all parameters, and that those named are at least 1."""
+    check_types(operator.name, operator)
+    for name in names:
+        value = getattr(operator, name)
+        require(value >= 1, f"{operator.name}.{name} must be at least 1, got {value}")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -68,7 +68,7 @@ class _Draw:
 def _conv2d(d: _Draw) -> Operator:
     return Conv2d(
         in_channels=d.upto(40), out_channels=d.upto(40), requantize=d.requantize(),
-        gather=d.pick(False, False, False, True), **d.image(), **d.window(),
+        gather=d.pick(False, None, False, True), **d.image(), **d.window(),
     )  # fmt: skip
 
 

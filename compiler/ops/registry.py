@@ -11,6 +11,7 @@ import yaml
 
 from covta.compiler.ops.operator import Operator, OperatorError
 from covta.compiler.ops.requantize import Requantize
+from covta.hw.params import Config
 
 __all__ = ["make_knobs", "make_operator", "operators", "parameters"]
 
@@ -82,7 +83,7 @@ def make_operator(name: str, settings: Sequence[str]) -> Operator:
         else:
             values[key] = value
     if parts:
-        values["requantize"] = Requantize(**parts)
+        values["requantize"] = _made(Requantize, "requantize", parts)
     missing = [
         f.name
         for f in fields.values()
@@ -95,14 +96,24 @@ def make_operator(name: str, settings: Sequence[str]) -> Operator:
     return _made(kind, name, values)
 
 
-def make_knobs(default: Any, settings: Sequence[str]) -> Any:
-    """Knobs that differ from `default` as ``key=value`` texts say."""
-    names = [f.name for f in dataclasses.fields(default)]
+def make_knobs(cfg: Config, operator: Operator, settings: Sequence[str]) -> Any:
+    """Knobs that differ from the default as ``key=value`` texts say.
+
+    Raises
+    ------
+    OperatorError
+        For an unknown knob, or a value beyond those that the operator's space has.
+    """
+    default, choices = operator.default(cfg), operator.space(cfg).choices
     values = {}
     for setting in settings:
         key, value = _pair(setting)
-        if key not in names:
-            raise OperatorError(f"{setting}: knobs are {', '.join(names)}{_hint(key, names)}")
+        if key not in choices:
+            raise OperatorError(f"{setting}: knobs are {', '.join(choices)}{_hint(key, choices)}")
+        of_type = [c for c in choices[key] if type(c) is type(value)]
+        if not of_type or not min(of_type) <= value <= max(of_type):
+            known = ", ".join(map(str, choices[key]))
+            raise OperatorError(f"{setting}: {key} must be among {known}")
         values[key] = value
     return dataclasses.replace(default, **values)
 

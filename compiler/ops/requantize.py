@@ -8,10 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from covta.compiler import te
-from covta.compiler.ops.operator import require
+from covta.compiler.ops.operator import check_types, require
 from covta.compiler.te import Expr, Tensor
 
 __all__ = ["Requantize"]
+
+WIDEST_HALF = 15
+"""Shift whose half still fits the 16 bits of an immediate."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +24,8 @@ class Requantize:
     With `rounding` half of the last place is added before the last shift. The scale of a quantised
     network, a real number, becomes ``multiplier * 2**-(pre_shift + shift)``; with `per_channel`
     each output channel has a multiplier of its own. Everything is int32, so `pre_shift` must leave
-    room for the product.
+    room for the product; only a half that fits neither bias nor immediate (`shift` above 15) is
+    added where it cannot overflow.
 
     Parameters
     ----------
@@ -49,6 +53,7 @@ class Requantize:
     high: int = 127
 
     def __post_init__(self) -> None:
+        check_types("requantize", self)
         for name in ("shift", "pre_shift"):
             value = getattr(self, name)
             require(0 <= value <= 31, f"requantize.{name} must be from 0 to 31, got {value}")
@@ -101,18 +106,35 @@ class Requantize:
         elif self.multiplier is not None:
             value = value * self.multiplier
         if self.shift:
-            if self.rounding and not self.folds_rounding:
-                half = 1 << (self.shift - 1)
-                while half > 0:  # an immediate has 16 bits
-                    value = value + min(half, 32767)
-                    half -= min(half, 32767)
-            value = value >> self.shift
+            value = self._rounded(value) if self.adds_rounding else value >> self.shift
         least, greatest = self.range(within) if within is not None else (-(1 << 31), 1 << 31)
         if least < self.low:
             value = te.maximum(value, self.low)
         if greatest > self.high:
             value = te.minimum(value, self.high)
         return value
+
+    @property
+    def adds_rounding(self) -> bool:
+        """True if there is a rounding constant of its own to add."""
+        return self.rounding and self.shift > 0 and not self.folds_rounding
+
+    @property
+    def rounding_cycles(self) -> int:
+        """ALU operations of an element, beside the last shift, that rounding takes."""
+        if not self.adds_rounding:
+            return 0
+        return 1 if self.shift <= WIDEST_HALF else 2
+
+    def _rounded(self, value: Expr) -> Expr:
+        """Last shift, with half of the last place added before it.
+
+        What does not fit an immediate is added behind all of the shift but one place:
+        ``(x + 2**(n - 1)) >> n`` is ``((x >> (n - 1)) + 1) >> 1``.
+        """
+        if self.shift <= WIDEST_HALF:
+            return (value + (1 << (self.shift - 1))) >> self.shift
+        return ((value >> (self.shift - 1)) + 1) >> 1
 
     def range(self, within: tuple[int, int]) -> tuple[int, int]:
         """Least and greatest before clipping, of sums `within`; no bound where vectors come in."""
@@ -158,9 +180,12 @@ class Requantize:
             value = wrap(value * arrays["multiplier"].astype(np.int64).reshape(shape))
         elif self.multiplier is not None:
             value = wrap(value * self.multiplier)
-        if self.rounding and self.shift:
-            value = wrap(value + (1 << (self.shift - 1)))
-        value >>= self.shift
+        if self.adds_rounding and self.shift > WIDEST_HALF:
+            value = ((value >> (self.shift - 1)) + 1) >> 1
+        else:
+            if self.rounding and self.shift:
+                value = wrap(value + (1 << (self.shift - 1)))
+            value >>= self.shift
         return np.clip(value, self.low, self.high).astype(np.int8)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from covta.compiler import te
-from covta.compiler.ops.operator import require
+from covta.compiler.ops.operator import require, require_sizes
 from covta.compiler.ops.requantize import Requantize
 from covta.compiler.ops.window import Window, WindowOperator, pair, reduction
 from covta.compiler.te import Tensor
@@ -74,9 +74,7 @@ class TransposedConv2d(WindowOperator):
     requantize: Requantize = field(default_factory=Requantize)
 
     def __post_init__(self) -> None:
-        for name in ("batch", "in_channels", "out_channels", "height", "width"):
-            value = getattr(self, name)
-            require(value >= 1, f"{self.name}.{name} must be at least 1, got {value}")
+        require_sizes(self, "batch", "in_channels", "out_channels", "height", "width")
         for name, low in (("kernel", 1), ("stride", 1), ("padding", 0), ("output_padding", 0)):
             object.__setattr__(self, name, pair(self.name, name, getattr(self, name), low))
         require(

@@ -893,7 +893,7 @@ def requantize_cycles(cfg: Config, how: Requantize, within: tuple[int, int] | No
     if cfg.has("requantize") and how.shift and (how.low, how.high) in ((-128, 127), (0, 127)):
         return cycles + 1  # RQT
     if how.shift:
-        cycles += 1 + (how.rounding and not how.folds_rounding)
+        cycles += 1 + how.rounding_cycles
     return cycles + how.clips(within)
 
 
@@ -904,9 +904,10 @@ def _fill(a: np.ndarray, axis: int, size: int) -> np.ndarray:
 
 def pair(owner: str, name: str, value: Any, low: int) -> tuple[int, int]:
     """One or two integers as (rows, columns)."""
-    both = (value, value) if isinstance(value, int) else tuple(value)
+    whole = isinstance(value, int)
+    both = (value, value) if whole else tuple(value) if isinstance(value, tuple | list) else ()
     require(
-        len(both) == 2 and all(isinstance(v, int) for v in both),
+        len(both) == 2 and all(isinstance(v, int) and not isinstance(v, bool) for v in both),
         f"{owner}.{name} must be one or two integers, got {value!r}",
     )
     require(min(both) >= low, f"{owner}.{name} must be at least {low}, got {both}")

@@ -94,7 +94,7 @@ def lower(
     ] = None,
     stage: Annotated[str | None, typer.Option(help="Show this stage; `all` for every one.")] = None,
     output: Annotated[Path | None, typer.Option("-o", help="Write the program, .npz.")] = None,
-    seed: Annotated[int, typer.Option(help="Of the random inputs in the program.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the random inputs in the program.")] = 0,
 ) -> None:
     """Compile an operator on random inputs and show how: tensor expressions to instructions."""
     from rich.console import Console
@@ -108,7 +108,7 @@ def lower(
     if output is not None and not output.absolute().parent.is_dir():
         _refuse(f"-o {output}: no such folder")
     try:
-        knobs = make_knobs(operator.default(cfg), knob or [])
+        knobs = make_knobs(cfg, operator, knob or [])
         compiled = compile_operator(
             cfg, operator, knobs, arrays=operator.random_inputs(seed), expect=True
         )

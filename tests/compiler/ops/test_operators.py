@@ -94,6 +94,14 @@ CASES = {
         channels=5, height=4, width=4,
         requantize=Requantize(bias=False, per_channel=True, shift=10, rounding=True),
     ),
+    "a half beyond an immediate": Requantization(
+        channels=5, height=4, width=4,
+        requantize=Requantize(bias=False, multiplier=32767, shift=16, rounding=True),
+    ),
+    "a half that could overflow": Conv2d(
+        in_channels=5, out_channels=6, height=4, width=4, kernel=1,
+        requantize=Requantize(per_channel=True, pre_shift=2, shift=31, rounding=True),
+    ),
 }  # fmt: skip
 
 MACHINES = ("block16", "batch2", "in8_out4", "block8")
@@ -208,6 +216,28 @@ def test_a_maximum_over_padding_takes_a_column_more():
     knobs = PointwiseKnobs(groups=1, rows=3, columns=1)
     assert layer.footprint(cfg, knobs).inp == 4 * 4 * 3 > cfg.inp_depth
     assert not layer.legal(cfg, knobs)
+
+
+def test_inputs_are_gathered_where_that_halves_the_time():
+    edge = load_config("edge")
+    first = Conv2d(
+        in_channels=3, out_channels=64, height=224, width=224, kernel=7, stride=2, padding=3
+    )
+    assert first.gathers(edge)
+    assert not replace(first, gather=False).gathers(edge)
+    assert not replace(first, kernel=1, padding=0).gathers(edge)
+    assert not replace(first, in_channels=64).gathers(edge)
+
+
+@pytest.mark.parametrize("shift", [15, 16, 31])
+def test_a_half_takes_few_operations(shift):
+    how = Requantize(bias=False, multiplier=3, shift=shift, rounding=True)
+    sums = np.array([[-(1 << 30), (1 << 29) + 12345, -1, 0, 1 << 28]], np.int32)
+    value = sums.astype(np.int64) * 3
+    value = (value + (1 << 31)) % (1 << 32) - (1 << 31)
+    half = (value + (1 << (shift - 1))) >> shift  # none of these overflows
+    assert np.array_equal(how.reference(sums, {}), np.clip(half, -128, 127))
+    assert how.rounding_cycles == (1 if shift == 15 else 2)
 
 
 def test_what_cannot_exceed_is_not_clipped():
