@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -44,11 +45,18 @@ _UNITS = {"": 1, "B": 1, "KiB": 1 << 10, "MiB": 1 << 20}
 def _parse_size_bytes(value: Any) -> Any:
     """Turn ``32 KiB`` into 32768; leave integers alone."""
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+)\s*(B|KiB|MiB|)\s*", value)
+        match = re.fullmatch(r"\s*([0-9]+)\s*(B|KiB|MiB|)\s*", value)
         if not match:
             raise ValueError(f"{value!r} is no size; write e.g. 32 KiB")
         return int(match[1]) * _UNITS[match[2]]
     return value
+
+
+def _parse_names(value: Any) -> Any:
+    """A list as a tuple."""
+    if not isinstance(value, list | tuple):
+        raise ValueError(f"{value!r} is no list; write e.g. [pad_min]")
+    return tuple(value)
 
 
 SizeBytes = Annotated[int, BeforeValidator(_parse_size_bytes)]
@@ -65,6 +73,25 @@ def log2_exact(value: int) -> int:
     if value <= 0 or value & (value - 1):
         raise ValueError(f"{value} is not a power of two")
     return value.bit_length() - 1
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML whose mappings name no key twice."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    loader.flatten_mapping(node)
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    for k, key in enumerate(keys):
+        if key in keys[:k]:
+            raise ConfigError(
+                f"{key!r} stands twice, the second time in line"
+                f" {node.value[k][0].start_mark.line + 1}"
+            )
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 
 
 class _Model(BaseModel, frozen=True, extra="forbid", strict=True):
@@ -125,7 +152,7 @@ class Config(_Model, frozen=True):
     insn_queue_depth: Literal[4, 8, 16, 32, 64, 128] = 32
     alu_mul_lanes: int = 4
     dsp_pack: bool = False
-    extensions: Annotated[tuple[str, ...], BeforeValidator(lambda v: tuple(v))] = ()
+    extensions: Annotated[tuple[str, ...], BeforeValidator(_parse_names)] = ()
 
     uop_bits: Literal[32] = 32
 
@@ -392,7 +419,9 @@ class Config(_Model, frozen=True):
     def from_text(cls, text: str, source: str = "configuration") -> Config:
         """Read YAML or official JSON text (JSON is YAML)."""
         try:
-            data = yaml.safe_load(text)
+            data = yaml.load(text, _Loader)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
         except (yaml.YAMLError, ValueError) as error:  # ValueError: tags and dates of no value
             detail = " ".join(str(error).split())
             raise ConfigError(f"{source}: not YAML: {detail}") from None
@@ -460,19 +489,38 @@ _OFFICIAL = (
 )
 
 
+_DERIVED: dict[str, tuple[str, Callable[[dict[str, int]], int]]] = {
+    "LOG_UOP_WIDTH": ("5", lambda _: 5),
+    "LOG_OUT_WIDTH": ("LOG_INP_WIDTH", lambda log2: log2["LOG_INP_WIDTH"]),
+    "LOG_BLOCK_IN": ("LOG_BLOCK", lambda log2: log2["LOG_BLOCK"]),
+    "LOG_BLOCK_OUT": ("LOG_BLOCK", lambda log2: log2["LOG_BLOCK"]),
+    "LOG_OUT_BUFF_SIZE": (
+        "LOG_ACC_BUFF_SIZE + LOG_INP_WIDTH - LOG_ACC_WIDTH",
+        lambda log2: log2["LOG_ACC_BUFF_SIZE"] + log2["LOG_INP_WIDTH"] - log2["LOG_ACC_WIDTH"],
+    ),
+}
+"""Official keys that follow from others: they may be there if they agree."""
+
+_NOT_OF_THE_MACHINE = ("TARGET", "HW_VER", "HW_FREQ", "HW_CLK_TARGET")
+"""Official keys that say how the public stack builds or runs; they change nothing here."""
+
+
 def _from_official(data: dict[str, Any], source: str) -> dict[str, Any]:
-    known = {*_OFFICIAL, "TARGET", "HW_VER"}
     for key in data:
-        if key not in known:
+        if key not in (*_OFFICIAL, *_DERIVED, *_NOT_OF_THE_MACHINE):
             raise ConfigError(f"{source}: unknown key {key!r} among the official keys")
-    log2: dict[str, int] = {}
     for key in _OFFICIAL:
         if key not in data:
             raise ConfigError(f"{source}: the official key {key} is missing")
-        value = data[key]
+    log2: dict[str, int] = {}
+    for key in (*_OFFICIAL, *_DERIVED):
+        value = data.get(key, 0)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= 30:
             raise ConfigError(f"{source}: {key} must be an integer from 0 to 30, got {value!r}")
         log2[key] = value
+    for key, (rule, derive) in _DERIVED.items():
+        if key in data and log2[key] != derive(log2):
+            raise ConfigError(f"{source}: {key} must be {rule} = {derive(log2)}, got {log2[key]}")
     fields: dict[str, Any] = {
         "name": "official",
         "batch": 1 << log2["LOG_BATCH"],

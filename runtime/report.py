@@ -50,6 +50,7 @@ def as_json(program: Program, result: RunResult) -> dict[str, Any]:
         "device": result.device,
         "cycles": result.cycles,
         "expected": verdict(program, result),
+        "first_difference": first_difference(program, result),
         "fault": None if fault is None else {"cause": fault.cause.text, "insn": fault.insn},
         "counters": result.counters,
     }

@@ -11,10 +11,26 @@ import numpy as np
 
 from covta.sim.jit import jit
 
-__all__ = ["AR", "AW", "DEFAULT_DRAM", "RATE_ONE", "B", "DramModel", "R", "W", "stall"]
+__all__ = [
+    "AR",
+    "AW",
+    "DEFAULT_DRAM",
+    "LEAST_RATE",
+    "MOST_LATENCY_CYCLES",
+    "RATE_ONE",
+    "B",
+    "DramModel",
+    "R",
+    "W",
+    "stall",
+]
 
 AR, R, AW, W, B = range(5)
 """Channels, as `stall` numbers them."""
+
+MOST_LATENCY_CYCLES, LEAST_RATE = 50_000, 1 / 8192
+"""Slower memory is refused: waiting for it would look like no progress to the watchdog, which by
+default waits for 65536 cycles."""
 
 RATE_ONE = 65536
 """One beat, and certainty, in the fixed point of rates and probabilities."""
@@ -28,8 +44,9 @@ class DramModel:
     ----------
     latency_cycles : int
         From a burst's address to its first beat; from the last written beat to its response.
+        At most 50,000.
     beats_per_cycle : float
-        Above 0, at most 1; reads and writes each.
+        From 1/8192 to 1; reads and writes each.
     max_outstanding : int
         Bursts in flight; reads and writes each.
     stall_seed : int or None
@@ -50,7 +67,7 @@ class DramModel:
                 raise ValueError(message)
 
         for name, low, high in (
-            ("latency_cycles", 1, 100_000),
+            ("latency_cycles", 1, MOST_LATENCY_CYCLES),
             ("max_outstanding", 1, 4096),
             ("stall_seed", 0, (1 << 64) - 1),
         ):
@@ -64,8 +81,8 @@ class DramModel:
             require(low <= value <= high, f"{name} must be from {low} to {high}, got {value}")
         rate = self.beats_per_cycle
         require(
-            isinstance(rate, (int, float)) and 1 / RATE_ONE <= rate <= 1,
-            f"beats_per_cycle must be above 0 (at least 1/65536) and at most 1, got {rate!r}",
+            isinstance(rate, (int, float)) and LEAST_RATE <= rate <= 1,
+            f"beats_per_cycle must be from 1/8192 to 1, got {rate!r}",
         )
         probability = self.stall_probability
         require(

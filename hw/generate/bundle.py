@@ -23,7 +23,6 @@ __all__ = ["LINT_WAIVERS", "MANIFEST", "BundleError", "BundleFile", "build_bundl
 MANIFEST = "manifest.json"
 
 LINT_WAIVERS: dict[str, str] = {
-    "PROCASSINIT": "registers have initial values, which FPGAs load; assignments are clocked",
     "UNUSEDSIGNAL": "named copies of signals, kept so that waveforms read well",
     "WIDTHEXPAND": "every width was worked out; Verilog's own extension is the right one",
     "WIDTHTRUNC": "`!` and `&&` of a number of several bits, as Verilog defines them",
@@ -94,7 +93,6 @@ def build_bundle(
         ),
         add("vta.xdc", xdc(clock_mhz=clock_mhz), "timing constraints, Vivado"),
         add("vta.sdc", sdc(clock_mhz=clock_mhz), "timing constraints, Quartus and OpenSTA"),
-        add("vta.vlt", _waivers(), "Verilator lint waivers"),
         add("vta.core", fusesoc_core(cfg, version=release, sources=sources), "FuseSoC core"),
         add("vta.h", render_c_header(cfg), "control registers for C drivers"),
         add("config.yaml", cfg.to_yaml(), "the configuration, resolved"),
@@ -115,20 +113,21 @@ def _banner(cfg: Config) -> str:
 
 
 def _rtl_files(cfg: Config, design: VerilogDesign, *, split: bool) -> list[BundleFile]:
+    head = f"{_banner(cfg)}\n{_waivers()}\n"
     if not split:
-        text = _banner(cfg) + "\n" + design.text
-        return [BundleFile(path="vta.v", text=text, purpose="the machine")]
+        return [BundleFile(path="vta.v", text=head + design.text, purpose="the machine")]
     return [
-        BundleFile(path=f"rtl/{name}.v", text=f"{_banner(cfg)}\n{text}", purpose=f"module {name}")
+        BundleFile(path=f"rtl/{name}.v", text=head + text, purpose=f"module {name}")
         for name, text in design.modules.items()
     ]
 
 
 def _waivers() -> str:
-    lines = ["`verilator_config"]
-    for rule, reason in LINT_WAIVERS.items():
-        lines += [f"// {reason}", f"lint_off -rule {rule}"]
-    return "\n".join(lines) + "\n"
+    width = max(map(len, LINT_WAIVERS))
+    return "".join(
+        f"// verilator lint_off {rule:<{width}} // {reason}\n"
+        for rule, reason in LINT_WAIVERS.items()
+    )
 
 
 def _manifest(cfg: Config, files: list[BundleFile], release: str, clock_mhz: float) -> str:

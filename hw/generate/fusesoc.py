@@ -25,7 +25,6 @@ def fusesoc_core(cfg: Config, *, version: str, sources: list[str]) -> str:
         "description": f"VTA, configuration {cfg.name}",
         "filesets": {
             "rtl": {"files": sources, "file_type": "verilogSource"},
-            "waivers": {"files": ["vta.vlt"], "file_type": "vlt"},
             "xilinx": {
                 "files": ["vta_xilinx.v", {"vta.xdc": {"file_type": "xdc"}}],
                 "file_type": "verilogSource",
@@ -39,7 +38,7 @@ def fusesoc_core(cfg: Config, *, version: str, sources: list[str]) -> str:
             "default": {"filesets": ["rtl"], "toplevel": "vta"},
             "lint": {
                 "default_tool": "verilator",
-                "filesets": ["rtl", "waivers"],
+                "filesets": ["rtl"],
                 "toplevel": "vta",
                 "tools": {"verilator": {"mode": "lint-only", "verilator_options": ["-Wall"]}},
             },

@@ -6,9 +6,11 @@ The text holds no source paths, no tool versions, no dates. Module names are pla
 
 from __future__ import annotations
 
+import gc
 import re
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +51,8 @@ class VerilogDesign:
 
 def to_rtlil(component: wiring.Component, top: str) -> str:
     """RTLIL of a component; module names are identifiers, equal modules are written once."""
-    text = rtlil.convert(component, name=top, emit_src=False)
+    with _without_collector():
+        text = rtlil.convert(component, name=top, emit_src=False)
     bodies = {
         _identifier(match[1]): match[2]
         for match in re.finditer(r"^module \\(\S+)\n(.*?)^end\n", text, re.M | re.S)
@@ -61,6 +64,18 @@ def to_rtlil(component: wiring.Component, top: str) -> str:
     }
     modules = (f"module \\{name}\n{body}end\n" for name, body in _merge_equal(bodies).items())
     return "".join(modules)
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """Half of the time would go into looking through millions of small objects, all in use."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _identifier(name: str) -> str:
@@ -131,7 +146,14 @@ def _split(text: str) -> Iterator[tuple[str, str]]:
         r"(?:^\(\*.*\*\)\n)*^module (\w+)\b.*?^endmodule\n", text, re.M | re.S
     ):
         module = _drop_empty_wires(match[0])
+        module = _INITIAL_REG.sub(r"\1reg \2\3;\n\1initial \3 = \4;\n", module)
         yield match[1], _TRIGGER.sub("always_once", _shorten_memories(module))
+
+
+_INITIAL_REG = re.compile(
+    r"^( +)reg ((?:signed )?(?:\[\d+:\d+\] )?)(\\\S+ |\w+) *= (\S+);\n", re.MULTILINE
+)
+"""A declaration with a value, which linters take for a second assignment."""
 
 
 _EMPTY_WIRE = re.compile(r"^ +(?:wire|reg) \[-1:0\] (\S+) ?;\n", re.MULTILINE)

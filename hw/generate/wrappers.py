@@ -26,7 +26,8 @@ def _instance(cfg: Config, clock: str) -> str:
 
 def _reset(clock: str, condition: str) -> str:
     return (
-        "  reg [1:0] reset_sync = 2'b11;\n"
+        "  reg [1:0] reset_sync;\n"
+        "  initial reset_sync = 2'b11;\n"
         f"  always @(posedge {clock})\n"
         f"    reset_sync <= {{reset_sync[0], {condition}}};\n\n"
     )

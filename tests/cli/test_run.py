@@ -102,7 +102,9 @@ def test_a_difference_exits_1_and_is_shown(path, program):
     assert "region_1 byte 2 (address 0x2002): expected 0x09, got 0x08; 1 of 4 bytes" in shown
     result = vta("run", path, "--json")
     assert result.exit_code == 1
-    assert json.loads(result.stdout)["expected"] == "mismatch"
+    report = json.loads(result.stdout)
+    assert report["expected"] == "mismatch"
+    assert report["first_difference"].startswith("region_1 byte 2 (address 0x2002): expected 0x09")
 
 
 def test_a_fault_exits_3_and_names_the_instruction(path, program):
@@ -122,7 +124,9 @@ def test_a_fault_exits_3_and_names_the_instruction(path, program):
     ("options", "message"),
     [
         (["--latency", "0"], "latency_cycles must be from 1"),
-        (["--beats-per-cycle", "2"], "beats_per_cycle must be above 0"),
+        (["--latency", "50001"], "latency_cycles must be from 1 to 50000, got 50001"),
+        (["--beats-per-cycle", "2"], "beats_per_cycle must be from 1/8192 to 1, got 2.0"),
+        (["--beats-per-cycle", "0.0001"], "beats_per_cycle must be from 1/8192 to 1, got 0.0001"),
         (["--max-outstanding", "0"], "max_outstanding must be from 1"),
         (["--stall-seed", "-1"], "stall_seed must be from 0"),
         (["--config", "edge"], "made for another machine than edge"),
@@ -164,6 +168,19 @@ def test_disasm_and_asm_give_the_same_program(path, tmp_path, program):
     text.write_text("JUMP\n")
     refused(vta("asm", text, "-o", tmp_path / "x.npz"), f"{text}:1: no instruction 'JUMP'")
     assert not (tmp_path / "x.npz").exists()
+
+
+def test_what_is_read_is_not_overwritten(path, tmp_path):
+    before = path.read_bytes()
+    message = f"{path}: is the file that is read; name another"
+    refused(vta("run", path, "--dump", path), message)
+    refused(vta("run", path, "--on", "cycle", "--trace", path), message)
+    refused(vta("disasm", path, "-o", path), message)
+    text = tmp_path / "p.s"
+    assert vta("disasm", path, "-o", text).exit_code == 0
+    refused(vta("asm", text, "-o", text), "is the file that is read")
+    refused(vta("asm", text, "--like", path, "-o", path), message)
+    assert path.read_bytes() == before
 
 
 def test_info_lists_regions(path):

@@ -285,6 +285,49 @@ def test_official_unknown_key():
         Config.from_dict(official(LOG_FOO=1))
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"LOG_OUT_WIDTH": 3, "LOG_OUT_BUFF_SIZE": 15, "LOG_UOP_WIDTH": 5},
+        {"LOG_BLOCK_IN": 4, "LOG_BLOCK_OUT": 4},
+        {"HW_FREQ": 100, "HW_CLK_TARGET": 8},
+    ],
+)
+def test_official_keys_that_follow_from_others_may_be_there(more):
+    assert Config.from_dict(official(**more)) == Config.from_dict(official())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("LOG_OUT_WIDTH", 5, "LOG_OUT_WIDTH must be LOG_INP_WIDTH = 3, got 5"),
+        ("LOG_BLOCK_IN", 5, "LOG_BLOCK_IN must be LOG_BLOCK = 4, got 5"),
+        ("LOG_OUT_BUFF_SIZE", 14, "LOG_INP_WIDTH - LOG_ACC_WIDTH = 15, got 14"),
+    ],
+)
+def test_official_keys_that_contradict_others(key, value, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Config.from_dict(official(**{key: value}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "name: m\nbatch: 1\nbatch: 2\n",
+            "m.yaml: 'batch' stands twice, the second time in line 3",
+        ),
+        ("bus:\n  data_bits: 64\n  data_bits: 32\n", "'data_bits' stands twice"),
+        ('{"LOG_BATCH": 0, "LOG_BATCH": 1}', "'LOG_BATCH' stands twice"),
+        ("extensions: pad_min\n", "'pad_min' is no list; write e.g. [pad_min]"),
+        ("buffers: {uop: ٣٢ KiB}\n", "is no size; write e.g. 32 KiB"),
+    ],
+)
+def test_what_a_person_may_have_meant_otherwise_is_refused(text, message):
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        Config.from_text(text, "m.yaml")
+
+
 def test_official_missing_key():
     keys = official()
     del keys["LOG_BATCH"]

@@ -10,6 +10,7 @@ import pytest
 from covta.hw.params import load_config
 from covta.runtime.cycle import CycleDevice
 from covta.runtime.rtl import RtlDevice
+from covta.sim.dram import LEAST_RATE, MOST_LATENCY_CYCLES, DramModel
 from covta.sim.fuzz.campaign import random_dram
 from covta.sim.fuzz.compare import differences
 from covta.sim.fuzz.devices import run_on
@@ -32,6 +33,18 @@ def test_random_programs_take_equal_cycles_counters_and_bytes(name, seed):
     dram = random_dram(Random(seed))
     results = {device: run_on(device, program, dram) for device in ("functional", "cycle", "rtl")}
     assert differences(results) == []
+
+
+@pytest.mark.parametrize(
+    "dram",
+    [DramModel(latency_cycles=MOST_LATENCY_CYCLES), DramModel(beats_per_cycle=LEAST_RATE)],
+    ids=["latency", "rate"],
+)
+def test_the_slowest_memory_is_no_deadlock_to_either(dram):
+    case = CASES["load to store"]
+    cycle, rtl = (device.run(case.program, dram) for device in (CycleDevice(), RtlDevice()))
+    assert cycle.fault is rtl.fault is None
+    assert (cycle.cycles, cycle.counters) == (rtl.cycles, rtl.counters)
 
 
 @pytest.mark.parametrize("name", MACHINES)

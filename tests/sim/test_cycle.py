@@ -217,7 +217,7 @@ def test_the_watchdog_waits_as_long_as_its_register_says():
 
 
 def test_a_slow_memory_is_no_deadlock():
-    assert cycles(*PIPELINE, dram=DramModel(latency_cycles=60_000)) > 3 * 60_000
+    assert cycles(*PIPELINE, dram=DramModel(latency_cycles=50_000)) > 3 * 50_000
 
 
 def test_255_tokens_are_no_overflow():

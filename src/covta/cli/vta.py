@@ -96,7 +96,7 @@ def run(
     program = _load(file, config)
     for option, path in (("--dump", dump), ("--trace", trace)):
         if path is not None:
-            _check_target(option, path)
+            _check_target(option, path, file)
     try:
         dram = DramModel(
             latency_cycles=latency,
@@ -131,8 +131,10 @@ def run(
         raise typer.Exit(MISMATCH)
 
 
-def _check_target(option: str, path: Path) -> None:
-    """Refuse early what cannot be written later."""
+def _check_target(option: str, path: Path, source: Path) -> None:
+    """Refuse early what cannot be written later, or would destroy what was read."""
+    if path.exists() and source.exists() and path.samefile(source):
+        _refuse(f"{option} {path}: is the file that is read; name another")
     if not path.absolute().parent.is_dir():
         _refuse(f"{option} {path}: no such folder")
     if path.is_dir():
@@ -176,7 +178,7 @@ def disasm(
     if output is None:
         typer.echo(text, nl=False)
     else:
-        _write_text(output, text)
+        _write_text(output, text, file)
 
 
 @app.command()
@@ -199,7 +201,9 @@ def asm(
         text = source.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         _refuse(f"{source}: cannot be read: {error}")
-    _check_target("-o", output)
+    for read in (source, like):
+        if read is not None:
+            _check_target("-o", output, read)
     try:
         if like is None:
             cfg = load_config(config)
@@ -236,8 +240,8 @@ def info(file: Annotated[Path, typer.Argument(help="A program, .npz.")]) -> None
     console.print(f"stream at {program.insn_addr:#x}, tokens {program.initial_tokens}")
 
 
-def _write_text(path: Path, text: str) -> None:
-    _check_target("-o", path)
+def _write_text(path: Path, text: str, source: Path) -> None:
+    _check_target("-o", path, source)
     try:
         _write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
     except OSError as error:
