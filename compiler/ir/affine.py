@@ -199,7 +199,8 @@ def interval(expr: Expr, domain: Domain, outer: Domain | None = None) -> tuple[E
         Free of the variables of `domain`. Never too narrow; exact where each variable occurs once
         in a linear expression.
     """
-    return _Intervals(outer or {}).of(expr, domain)
+    known = {v: d for v, d in (outer or {}).items() if v not in domain}
+    return _Intervals(known).of(expr, domain)
 
 
 def _spread(expr: Expr) -> Expr:
@@ -218,11 +219,18 @@ def _spread(expr: Expr) -> Expr:
 
 @dataclass(frozen=True)
 class _Intervals:
-    """Intervals of expressions, by the form of the expression."""
+    """Intervals of expressions, by the form of the expression; each is found once."""
 
     outer: Domain
+    found: dict[tuple[Expr, frozenset[Var]], tuple[Expr, Expr]] = field(default_factory=dict)
 
     def of(self, expr: Expr, domain: Domain) -> tuple[Expr, Expr]:
+        key = expr, frozenset(domain)
+        if key not in self.found:
+            self.found[key] = self._linear(expr, domain)
+        return self.found[key]
+
+    def _linear(self, expr: Expr, domain: Domain) -> tuple[Expr, Expr]:
         form = linear(_spread(expr))
         low, high = Linear(const=form.const), Linear(const=form.const)
         for term, c in form.terms.items():
@@ -266,8 +274,10 @@ class _Intervals:
                 return self._quotient(a, b)
             case "floormod":
                 return self._remainder(a, b)
-        # monotonic in either operand while the other stays: extremes lie in the corners
         assert op in ("mul", "shr"), op
+        if op == "mul" and self._at_least(al, 0) and self._at_least(bl, 0):
+            return simplify(al * bl), simplify(ah * bh)
+        # monotonic in either operand while the other stays: extremes lie in the corners
         corners = [simplify(binary(op, x, y)) for x in (al, ah) for y in (bl, bh)]
         return reduce(minimum, corners), reduce(maximum, corners)
 
@@ -294,7 +304,7 @@ class _Intervals:
         """Whether that is known, of all values that the symbols take."""
         expr = simplify(expr)
         if not isinstance(expr, Const) and variables(expr) <= self.outer.keys():
-            expr = _Intervals({}).of(expr, self.outer)[0]
+            expr = self.of(expr, self.outer)[0]
         return isinstance(expr, Const) and expr.value >= least
 
 
