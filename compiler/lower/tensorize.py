@@ -112,10 +112,6 @@ class _Match:
                 f"{self.what}: the loop {leaf.name} must have a fixed number of turns, got"
                 f" {n.extents[leaf]}",
             )
-            require(
-                leaf not in n.stage.pragmas,
-                f"{self.what}: the loop {leaf.name} has the pragma {n.stage.pragmas.get(leaf)}",
-            )
         for other in n.stage.schedule.stages.values():
             require(
                 other.inlined or other.attached not in [(n.stage, leaf) for leaf in inner],
