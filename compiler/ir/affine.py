@@ -124,7 +124,11 @@ def linear(expr: Expr) -> Linear:
         case Binary(("min" | "max") as op, a, b):
             return _extreme(op, linear(a), linear(b))
     parts = children(expr)
-    return _atom(rebuild(expr, [simplify(p) for p in parts]) if parts else expr)
+    if not parts:
+        return _atom(expr)
+    new = rebuild(expr, [simplify(p) for p in parts])
+    folded = isinstance(new, Binary) and not (isinstance(expr, Binary) and new.op == expr.op)
+    return linear(new) if folded else _atom(new)
 
 
 def _atom(expr: Expr) -> Linear:
@@ -290,7 +294,8 @@ class _Intervals:
             return _negated(most), most
         lows = [al // bh] if self._at_least(al, 0) else [al // bl, al // bh]
         highs = [ah // bl] if self._at_least(ah, 0) else [ah // bl, ah // bh]
-        return reduce(minimum, map(simplify, lows)), reduce(maximum, map(simplify, highs))
+        low, high = reduce(minimum, map(simplify, lows)), reduce(maximum, map(simplify, highs))
+        return al if al == Const(0) else low, ah if ah == Const(0) else high
 
     def _remainder(self, a: tuple[Expr, Expr], b: tuple[Expr, Expr]) -> tuple[Expr, Expr]:
         (al, ah), (bl, bh) = a, b

@@ -9,6 +9,7 @@ from covta.compiler.lower.iteration import Iteration
 from covta.compiler.schedule.schedule import Schedule
 from covta.compiler.schedule.stage import Stage, require
 from covta.compiler.te.expr import (
+    Cast,
     Const,
     Expr,
     Read,
@@ -158,8 +159,8 @@ class Bounds:
 
     def _range(self, index: Expr, known: set[Var], size: int) -> tuple[Expr, Expr]:
         """What an index runs over while the loops that are `known` stand still."""
-        if any(isinstance(e, Read) for e in walk(index)):
-            return Const(0), Const(size - 1)  # it depends on data
+        if any(isinstance(e, Read | Cast) for e in walk(index)):
+            return Const(0), Const(size - 1)  # it depends on data, or wraps
         self._check(index, known)
         domain = {v: d for v, d in self._domain.items() if v not in known}
         outer = {v: d for v, d in self._domain.items() if v in known}

@@ -451,13 +451,21 @@ class Index:
         """The same, or another one, or one that begins later or has less behind it."""
         if rng.random() < 0.08:
             return Index.draw(rng, len(self.steps))
-        offset = self.offset + rng.choice([0, 0, 0, 1, -1])
-        return replace(self, offset=max(0, offset), spare=rng.choice([0, self.spare, 2]))
+        return replace(
+            self,
+            offset=max(0, self.offset + rng.choice([0, 0, 0, 1, -1])),
+            spare=rng.choice([0, self.spare, 2]),
+            odd=self.odd or rng.random() < 0.05,
+        )
+
+    def shortened(self, rng):
+        """The same, perhaps of a placeholder that lacks the last element that is read."""
+        return replace(self, spare=-1) if rng.random() < 0.05 else self
 
     def size(self, extents):
         """Elements that it needs, the first being 0."""
         turns = sum(abs(c) * (n - 1) for c, n in zip(self.steps, extents, strict=True))
-        return self.offset + turns + self.odd + self.spare + 1
+        return max(1, self.offset + turns + self.odd + self.spare + 1)
 
     def expr(self, axes, extents):
         first = sum(c * (n - 1) for c, n in zip(self.steps, extents, strict=True) if c < 0)
@@ -494,7 +502,8 @@ def random_case(rng):
     ranks = [rng.randint(1, 2) for _ in range(1 if op == "once" else 2)]
     reads = [[Index.draw(rng, axes) for _ in range(rank)] for rank in ranks]
     shared = len(set(ranks)) == 1 and rng.random() < 0.3
-    y, _ = random_tensor("xwy", op, reads, tile, depth, shared)
+    theirs = [[index.shortened(rng) for index in read] for read in reads]
+    y, _ = random_tensor("xwy", op, theirs, tile, depth, shared)
     whole = [n * rng.choice([1, 1, 2]) for n in tile]
     mine = [[index.altered(rng) for index in read] for read in reads]
     c, inputs = random_tensor("ABC", op, mine, whole, depth, shared)
