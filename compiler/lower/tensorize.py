@@ -127,7 +127,7 @@ class _Match:
         behaviour = intrin.behaviour
         axes = (*behaviour.axes, *behaviour.reduce_axis)
         self.axes = {a.var: _turns(a) for a in axes if _turns(a) > 1}
-        once = {a.var: Const(0) for a in axes if _turns(a) == 1}
+        once: dict[Var, Expr] = {a.var: Const(0) for a in axes if _turns(a) == 1}
         self.output = self._operand(Read(behaviour, tuple(a.var for a in behaviour.axes)), once)
         self.operands = {r: self._operand(r, once) for r in reads_of(self._element)}
 

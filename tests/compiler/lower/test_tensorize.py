@@ -420,6 +420,22 @@ def test_constants_of_all_kinds_must_be_the_same(theirs, mine):
         lower(use(y, c))
 
 
+def test_conditions_on_data_are_part_of_what_is_computed():
+    x, z = (te.placeholder((4, 3), "int32", name=n) for n in "xz")
+    k = te.reduce_axis((0, 3), name="k")
+    zero = te.const(0)
+    y = te.compute((4,), lambda i: te.sum(te.select(z[i, k] > 0, x[i, k], zero), axis=k), name="y")
+    a, b = (te.placeholder((8, 3), "int32", name=n) for n in "AB")
+    r = te.reduce_axis((0, 3), name="r")
+    c = te.compute((8,), lambda i: te.sum(te.select(a[i, r] > 0, b[i, r], zero), axis=r), name="C")
+    s = create_schedule(c)
+    plain = lower(s, [a, b, c])
+    assert "C[i] = C[i] + select(0 < A[i, r], B[i, r], 0)" in str(plain)
+    _, inner = s[c].split(c.axis[0], 4)
+    s[c].tensorize(inner, declare(y))
+    assert check(s, c, [a, b]) == "A[i.o * 4:+4, 0:+3], B[i.o * 4:+4, 0:+3]"
+
+
 # ---- random behaviours against random nests --------------------------------------------------
 OPERATORS = {
     "mul": lambda a, b: a * b,
