@@ -8,6 +8,7 @@ from functools import reduce
 
 from covta.compiler.te.expr import (
     Binary,
+    Cast,
     Const,
     Expr,
     Lookup,
@@ -82,7 +83,7 @@ class Linear:
         for term, c in negative:
             result = binary("sub", result, binary("mul", term, c))
         if rest:
-            result = binary("add" if rest > 0 else "sub", result, abs(rest))
+            result = binary("add" if rest > 0 else "sub", result, Const(abs(rest)))
         return result
 
 
@@ -123,7 +124,11 @@ def linear(expr: Expr) -> Linear:
         case Binary(("min" | "max") as op, a, b):
             return _extreme(op, linear(a), linear(b))
     parts = children(expr)
-    return _atom(rebuild(expr, [simplify(p) for p in parts]) if parts else expr)
+    if not parts:
+        return _atom(expr)
+    new = rebuild(expr, [simplify(p) for p in parts])
+    folded = isinstance(new, Binary) and not (isinstance(expr, Binary) and new.op == expr.op)
+    return linear(new) if folded else _atom(new)
 
 
 def _atom(expr: Expr) -> Linear:
@@ -180,7 +185,7 @@ def variables(expr: Expr) -> set[Var]:
 Domain = Mapping[Var, tuple[Expr, Expr]]
 
 
-def interval(expr: Expr, domain: Domain) -> tuple[Expr, Expr]:
+def interval(expr: Expr, domain: Domain, outer: Domain | None = None) -> tuple[Expr, Expr]:
     """Least and greatest value of `expr` while variables run over `domain`.
 
     Parameters
@@ -189,6 +194,8 @@ def interval(expr: Expr, domain: Domain) -> tuple[Expr, Expr]:
         int32.
     domain : mapping of Var to (Expr, Expr)
         First and last value of each variable that runs; others are kept as symbols.
+    outer : mapping of Var to (Expr, Expr), optional
+        What is known of those symbols: the sign of a divisor is found from it.
 
     Returns
     -------
@@ -196,14 +203,8 @@ def interval(expr: Expr, domain: Domain) -> tuple[Expr, Expr]:
         Free of the variables of `domain`. Never too narrow; exact where each variable occurs once
         in a linear expression.
     """
-    form = linear(_spread(expr))
-    low, high = Linear(const=form.const), Linear(const=form.const)
-    for term, c in form.terms.items():
-        least, greatest = _term_interval(term, domain)
-        if c < 0:
-            least, greatest = greatest, least
-        low, high = low.plus(linear(least), c), high.plus(linear(greatest), c)
-    return low.expr(), high.expr()
+    known = {v: d for v, d in (outer or {}).items() if v not in domain}
+    return _Intervals(known).of(expr, domain)
 
 
 def _spread(expr: Expr) -> Expr:
@@ -220,54 +221,100 @@ def _spread(expr: Expr) -> Expr:
     return expr
 
 
-def _term_interval(term: Expr, domain: Domain) -> tuple[Expr, Expr]:
-    if not any(v in domain for v in variables(term)):
-        return term, term
-    match term:
-        case Var():
-            first, last = domain[term]
-            rest = {v: d for v, d in domain.items() if v is not term}
-            return interval(first, rest)[0], interval(last, rest)[1]
-        case Binary("min", a, b):
-            (al, ah), (bl, bh) = interval(a, domain), interval(b, domain)
-            return minimum(al, bl), minimum(ah, bh)
-        case Binary("max", a, b):
-            (al, ah), (bl, bh) = interval(a, domain), interval(b, domain)
-            return maximum(al, bl), maximum(ah, bh)
-        case Binary("floordiv", a, Const(d, _) as by) if d > 0:
-            low, high = interval(a, domain)
-            return simplify(binary("floordiv", low, by)), simplify(binary("floordiv", high, by))
-        case Binary("floormod", a, Const(d, _) as by) if d > 0:
-            low, high = interval(a, domain)
-            if (
-                isinstance(low, Const)
-                and isinstance(high, Const)
-                and 0 <= low.value <= high.value < d
-            ):
-                return low, high
-            return Const(0), Const(int(by.value) - 1)
-        case Binary("mul", a, b):
-            (al, ah), (bl, bh) = interval(a, domain), interval(b, domain)
-            corners = [simplify(x * y) for x in (al, ah) for y in (bl, bh)]
-            return reduce(minimum, corners), reduce(maximum, corners)  # type: ignore[arg-type]
-        case Binary("floordiv", a, b):
-            (al, ah), (bl, bh) = interval(a, domain), interval(b, domain)
-            if all(isinstance(e, Const) for e in (al, bl)) and al.value >= 0 and bl.value > 0:  # type: ignore[attr-defined]
-                return simplify(al // bh), simplify(ah // bl)
-        case Binary("floormod", a, b):
-            (_, ah), (bl, bh) = interval(a, domain), interval(b, domain)
-            if isinstance(bl, Const) and bl.value > 0:
-                return Const(0), simplify(bh - 1)
-        case Select(_, a, b):
-            (al, ah), (bl, bh) = interval(a, domain), interval(b, domain)
-            return minimum(al, bl), maximum(ah, bh)
-        case Lookup(table, index):
-            low, high = interval(index, domain)
-            part = table
-            if isinstance(low, Const) and isinstance(high, Const):
-                part = table[max(0, int(low.value)) : int(high.value) + 1]
-            return Const(min(part)), Const(max(part))
-    raise NotImplementedError(f"no interval is known for {term}")
+@dataclass(frozen=True)
+class _Intervals:
+    """Intervals of expressions, by the form of the expression; each is found once."""
+
+    outer: Domain
+    found: dict[tuple[Expr, frozenset[Var]], tuple[Expr, Expr]] = field(default_factory=dict)
+
+    def of(self, expr: Expr, domain: Domain) -> tuple[Expr, Expr]:
+        key = expr, frozenset(domain)
+        if key not in self.found:
+            self.found[key] = self._linear(expr, domain)
+        return self.found[key]
+
+    def _linear(self, expr: Expr, domain: Domain) -> tuple[Expr, Expr]:
+        form = linear(_spread(expr))
+        low, high = Linear(const=form.const), Linear(const=form.const)
+        for term, c in form.terms.items():
+            least, greatest = self._term(term, domain)
+            if c < 0:
+                least, greatest = greatest, least
+            low, high = low.plus(linear(least), c), high.plus(linear(greatest), c)
+        return low.expr(), high.expr()
+
+    def _term(self, term: Expr, domain: Domain) -> tuple[Expr, Expr]:
+        if not any(v in domain for v in variables(term)):
+            return term, term
+        match term:
+            case Var():
+                first, last = domain[term]
+                rest = {v: d for v, d in domain.items() if v is not term}
+                return self.of(first, rest)[0], self.of(last, rest)[1]
+            case Binary(op, a, b):
+                return self._binary(op, self.of(a, domain), self.of(b, domain))
+            case Select(_, a, b):
+                (al, ah), (bl, bh) = self.of(a, domain), self.of(b, domain)
+                return minimum(al, bl), maximum(ah, bh)
+            case Lookup(table, index):
+                low, high = self.of(index, domain)
+                part = table
+                if isinstance(low, Const) and isinstance(high, Const):
+                    part = table[max(0, int(low.value)) : max(0, int(high.value) + 1)] or table
+                return Const(min(part)), Const(max(part))
+            case Cast(a, _) if a.dtype == "int8":
+                return Const(-128), Const(127)
+        return Const(-(1 << 31)), Const((1 << 31) - 1)  # what is read, or cast: any int32
+
+    def _binary(self, op: str, a: tuple[Expr, Expr], b: tuple[Expr, Expr]) -> tuple[Expr, Expr]:
+        (al, ah), (bl, bh) = a, b
+        match op:
+            case "min":
+                return minimum(al, bl), minimum(ah, bh)
+            case "max":
+                return maximum(al, bl), maximum(ah, bh)
+            case "floordiv":
+                return self._quotient(a, b)
+            case "floormod":
+                return self._remainder(a, b)
+        assert op in ("mul", "shr"), op
+        if op == "mul" and self._at_least(al, 0) and self._at_least(bl, 0):
+            return simplify(al * bl), simplify(ah * bh)
+        # monotonic in either operand while the other stays: extremes lie in the corners
+        corners = [simplify(binary(op, x, y)) for x in (al, ah) for y in (bl, bh)]
+        return reduce(minimum, corners), reduce(maximum, corners)
+
+    def _quotient(self, a: tuple[Expr, Expr], b: tuple[Expr, Expr]) -> tuple[Expr, Expr]:
+        (al, ah), (bl, bh) = a, b
+        if self._at_least(_negated(bh), 1):  # a // b == -a // -b
+            return self._quotient((_negated(ah), _negated(al)), (_negated(bh), _negated(bl)))
+        if not self._at_least(bl, 1):  # the divisor is not 0, whatever its sign
+            most = simplify(maximum(ah, _negated(al)))
+            return _negated(most), most
+        lows = [al // bh] if self._at_least(al, 0) else [al // bl, al // bh]
+        highs = [ah // bl] if self._at_least(ah, 0) else [ah // bl, ah // bh]
+        low, high = reduce(minimum, map(simplify, lows)), reduce(maximum, map(simplify, highs))
+        return al if al == Const(0) else low, ah if ah == Const(0) else high
+
+    def _remainder(self, a: tuple[Expr, Expr], b: tuple[Expr, Expr]) -> tuple[Expr, Expr]:
+        (al, ah), (bl, bh) = a, b
+        if self._at_least(al, 0) and self._at_least(simplify(bl - ah), 1):
+            return al, ah
+        low = Const(0) if self._at_least(bl, 0) else simplify(minimum(0, bl + 1))
+        high = Const(0) if self._at_least(_negated(bh), 0) else simplify(bh - 1)
+        return low, high if self._at_least(bh, 1) else maximum(high, 0)
+
+    def _at_least(self, expr: Expr, least: int) -> bool:
+        """Whether that is known, of all values that the symbols take."""
+        expr = simplify(expr)
+        if not isinstance(expr, Const) and variables(expr) <= self.outer.keys():
+            expr = self.of(expr, self.outer)[0]
+        return isinstance(expr, Const) and expr.value >= least
+
+
+def _negated(expr: Expr) -> Expr:
+    return linear(expr).times(-1).expr()
 
 
 # ---- evaluation -----------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from covta.compiler.ir.stmt import (
     Stmt,
     Store,
 )
-from covta.compiler.te.expr import Binary, Cast, Const, Expr, Lookup, Read, Select, Var
+from covta.compiler.te.expr import Binary, Cast, Const, Expr, Lookup, Read, Select, Var, walk
 
 __all__ = ["interpret"]
 
@@ -107,7 +107,13 @@ class _Emitter:
         return f"objects[{len(self.objects) - 1}]"
 
     def indices(self, exprs: tuple[Expr, ...]) -> str:
-        return "(" + "".join(f"{python_source(e, self.names)}, " for e in exprs) + ")"
+        return "(" + "".join(f"{self.index(e)}, " for e in exprs) + ")"
+
+    def index(self, e: Expr) -> str:
+        """Source of an index: Python's integers, unless it depends on data."""
+        if any(isinstance(x, Read | Cast) for x in walk(e)):
+            return f"int({self.value(e)})"
+        return python_source(e, self.names)
 
     def region(self, r: Region) -> str:
         return f"({self.indices(r.begins)}, {self.indices(r.extents)})"

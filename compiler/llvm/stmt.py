@@ -111,16 +111,13 @@ def _bound(e: Emitter, extent: Expr) -> int | None:
     """The greatest value of an extent, where that is known when code is made."""
     if isinstance(extent, Const):
         return int(extent.value)
-    try:
-        high = extent
-        for _ in range(8):
-            if isinstance(high, Const):
-                return int(high.value)
-            if not variables(high):
-                return None
-            high = interval(high, e.domain)[1]
-    except NotImplementedError:
-        pass
+    high = extent
+    for _ in range(8):
+        if isinstance(high, Const):
+            return int(high.value)
+        if not variables(high):
+            return None
+        high = interval(high, e.domain)[1]
     return None
 
 

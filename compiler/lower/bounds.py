@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from covta.compiler.ir.affine import interval, linear, simplify, variables
 from covta.compiler.lower.iteration import Iteration
 from covta.compiler.schedule.schedule import Schedule
-from covta.compiler.schedule.stage import ScheduleError, Stage, require
+from covta.compiler.schedule.stage import Stage, require
 from covta.compiler.te.expr import (
+    Cast,
     Const,
     Expr,
     Read,
@@ -17,6 +18,7 @@ from covta.compiler.te.expr import (
     minimum,
     substitute,
     transform,
+    walk,
 )
 from covta.compiler.te.tensor import Tensor, reads_of
 
@@ -98,7 +100,7 @@ class Bounds:
         it = Iteration(stage, dict(zip(stage.axes, extents, strict=True)))
         self.iteration[stage] = it
         for leaf in stage.leaves:
-            self._domain[leaf.var] = (Const(0), simplify(it.extent(leaf) - 1))
+            self._domain[leaf.var] = (Const(0), simplify(it.most(leaf) - 1))
 
     def _needed(self, stage: Stage) -> tuple[list[Expr], list[Expr]]:
         assert stage.attached is not None
@@ -121,9 +123,13 @@ class Bounds:
                 f" {host.name}'s loop {axis.name}",
             )
             values = self.index_values(reader)
-            domain = {v: d for v, d in self._domain.items() if v not in visible}
             for read in reads:
-                boxes.append([interval(substitute(i, values), domain) for i in read.indices])
+                boxes.append(
+                    [
+                        self._range(substitute(i, values), visible, n)
+                        for i, n in zip(read.indices, stage.tensor.shape, strict=True)
+                    ]
+                )
         require(bool(boxes), f"compute_at: nobody reads {stage.name}")
         return self._box(boxes, stage.tensor)
 
@@ -150,6 +156,22 @@ class Bounds:
                 return None
             begins.append(simplify(begin + form.const))
         return begins, list(self.extents[reader])
+
+    def _range(self, index: Expr, known: set[Var], size: int) -> tuple[Expr, Expr]:
+        """What an index runs over while the loops that are `known` stand still."""
+        if any(isinstance(e, Read | Cast) for e in walk(index)):
+            return Const(0), Const(size - 1)  # it depends on data, or wraps
+        self._check(index, known)
+        domain = {v: d for v, d in self._domain.items() if v not in known}
+        outer = {v: d for v, d in self._domain.items() if v in known}
+        return interval(index, domain, outer)
+
+    def _check(self, expr: Expr, known: set[Var]) -> None:
+        for v in variables(expr):
+            require(
+                v in known or v in self._domain,
+                f"the range of {expr} is not known: {v} is not a loop",
+            )
 
     def _inside(self, reader: Stage, host: Stage, axis: object) -> bool:
         if reader is host:
@@ -181,9 +203,11 @@ class Bounds:
 
     def greatest_given(self, expr: Expr, known: set[Var]) -> Expr:
         """Over all turns of the loops that are not `known`, which stay as symbols."""
+        self._check(expr, known)
+        domain = {v: d for v, d in self._domain.items() if v not in known}
+        outer = {v: d for v, d in self._domain.items() if v in known}
         while variables(expr) - known:
-            domain = {v: d for v, d in self._domain.items() if v not in known}
-            expr = simplify(interval(expr, domain)[1])
+            expr = simplify(interval(expr, domain, outer)[1])
         return expr
 
     def least(self, expr: Expr) -> int:
@@ -196,8 +220,8 @@ class Bounds:
 
     def _number(self, expr: Expr, side: int) -> int:
         value = simplify(expr)
+        self._check(value, set())
         while variables(value):
             value = simplify(interval(value, self._domain)[side])
-        if not isinstance(value, Const):
-            raise ScheduleError(f"the range of {expr} is not known")
-        return int(value.value)
+        require(isinstance(value, Const), f"the range of {expr} is not known")
+        return int(value.value)  # type: ignore[attr-defined]

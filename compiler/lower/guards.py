@@ -22,6 +22,7 @@ from covta.compiler.te.expr import (
     maximum,
     minimum,
 )
+from covta.compiler.te.tensor import reads_of
 
 __all__ = ["conjuncts", "split_guard", "tighten"]
 
@@ -43,7 +44,7 @@ def split_guard(body: Expr) -> tuple[Expr, Expr | None]:
 def _extract(expr: Expr, identity: Const) -> tuple[Expr, Expr | None]:
     """``expr == select(guard, source, identity)``."""
     match expr:
-        case Select(condition, a, b) if b == identity:
+        case Select(condition, a, b) if b == identity and not reads_of(condition):
             inner, guard = _extract(a, identity)
             return inner, condition if guard is None else binary("and", condition, guard)
         case Cast(a, dtype) if a.dtype in ("int8", "int32"):

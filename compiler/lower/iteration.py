@@ -82,6 +82,14 @@ class Iteration:
             self._extent[axis] = simplify(self._derive(axis, loose=loose))
         return self._extent[axis]
 
+    def most(self, axis: IterVar) -> Expr:
+        """At least the turns of a loop: a number for a given number of parts."""
+        r = self._by_child.get(axis)
+        extent = self.extent(axis)
+        if isinstance(r, Split) and axis is r.outer and r.parts and not isinstance(extent, Const):
+            return Const(r.parts)
+        return extent
+
     def exact_extent(self, axis: IterVar) -> Expr:
         """Turns of a loop, its smaller last tile taken into account."""
         return simplify(self._derive(axis, loose=False))

@@ -85,6 +85,7 @@ class StageNest:
     def __init__(self, stage: Stage, body: Expr, bounds: Bounds, buffer: Buffer) -> None:
         self.stage = stage
         self.buffer = buffer
+        self.bounds = bounds
         self.it = bounds.iteration[stage]
         self.values = bounds.index_values(stage)
         self.local = [simplify(self.it.value(a)) for a in stage.axes]

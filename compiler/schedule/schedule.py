@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 
-from covta.compiler.schedule.stage import Stage, require
+from covta.compiler.schedule.stage import ScheduleError, Stage, require
 from covta.compiler.te.expr import Expr, Read, Reduce, Var, const, substitute, transform
 from covta.compiler.te.tensor import IterVar, Tensor, inputs_of
 
@@ -132,9 +131,11 @@ class Schedule:
     def __str__(self) -> str:
         from covta.compiler.lower import lower
 
-        with suppress(NotImplementedError):
+        try:
             return str(lower(self))
-        return f"schedule of {', '.join(o.name for o in self.outputs)}"
+        except ScheduleError as error:
+            names = ", ".join(o.name for o in self.outputs)
+            return f"schedule of {names}, which has no loops: {error}"
 
 
 def _redirect(body: Expr, old: Tensor, new: Tensor) -> Expr:

@@ -375,6 +375,10 @@ class Stage:
                 inner not in self.kinds,
                 f"tensorize: {inner.name} of {self.name} is {self.kinds.get(inner)}",
             )
+            require(
+                inner not in self.pragmas,
+                f"tensorize: {inner.name} of {self.name} has the pragma {self.pragmas.get(inner)}",
+            )
         self.intrin = (axis, intrin)
         try:
             check_tensorize(self)

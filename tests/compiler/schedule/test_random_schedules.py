@@ -133,3 +133,87 @@ def test_a_schedule_prints_as_its_loops():
     s[output].tile(*s[output].axis, 4, 3)
     assert str(s) == str(lower(s, [*inputs, output]))
     assert "for y.o in range(2):" in str(s)
+
+
+@pytest.mark.parametrize("factor", [2, 4, 5])
+@pytest.mark.parametrize("leaf", range(6))
+def test_parts_of_parts_can_be_computed_at(factor, leaf):
+    """The number of parts of an uneven tile is a quotient of two expressions."""
+    a = te.placeholder((6, 3), "int32", name="A")
+    p = te.compute((6, 3), lambda y, x: a[y, x] + 1, name="P")
+    c = te.compute((6, 3), lambda y, x: p[y, x] * 2 - p[5 - y, x], name="C")
+    s = create_schedule(c)
+    outer, inner = s[c].split(c.axis[0], factor)
+    s[c].split(outer, nparts=2)
+    _, rest = s[c].split(inner, nparts=2)
+    s[c].split(rest, nparts=2)
+    s[p].compute_at(s[c], s[c].leaves[leaf])
+    data = np.random.default_rng(0).integers(-99, 99, a.shape).astype(np.int32)
+    result = np.zeros(c.shape, np.int32)
+    interpret(lower(s, [a, c]), data, result)
+    np.testing.assert_array_equal(result, te.evaluate(c, {a: data}))
+
+
+def gathered(index):
+    """C reads P where an index, or a table in memory, says so."""
+    a, t = te.placeholder((8,), "int32", name="A"), te.placeholder((8,), "int32", name="T")
+    p = te.compute((8,), lambda i: a[i] + 1, name="P")
+    c = te.compute((4, 2), lambda i, j: p[index(t, i, j)], name="C")
+    s = create_schedule(c)
+    s[p].compute_at(s[c], c.axis[0])
+    return s, [a, t, c]
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        lambda t, i, j: t[i],
+        lambda t, i, j: (t[i * 2 + j] + i) % 8,
+        lambda t, i, j: t[t[0]] * 0 + t[j],
+    ],
+)
+def test_what_is_read_where_data_says_is_computed_whole(index):
+    s, args = gathered(index)
+    a, t, c = args
+    values = np.random.default_rng(0).integers(0, 8, (2, 8)).astype(np.int32)
+    result = np.zeros(c.shape, np.int32)
+    function = lower(s, args)
+    assert "allocate P: int32[8]" in str(function)
+    interpret(function, *values, result)
+    np.testing.assert_array_equal(result, te.evaluate(c, dict(zip([a, t], values, strict=True))))
+
+
+@pytest.mark.parametrize(
+    "index",
+    [
+        lambda t, i, j: (i * 2 + j) >> 1,
+        lambda t, i, j: te.select(j < 1, i, 7 - i),
+        lambda t, i, j: (i + 4) // (j + 1),
+        lambda t, i, j: (i + 5) % (j + 2),
+        lambda t, i, j: 7 - (i * 2 + 1) // (j + i + 1),
+        lambda t, i, j: (i * 2 - 7) // (j - 2),
+        lambda t, i, j: te.cast(te.cast(i, "int8"), "int32") + j,
+    ],
+)
+def test_indices_of_any_form_can_be_computed_at(index):
+    s, (a, _, c) = gathered(index)
+    data = np.arange(8, dtype=np.int32) * 10
+    result = np.zeros(c.shape, np.int32)
+    interpret(lower(s, [a, c]), data, result)
+    np.testing.assert_array_equal(result, te.evaluate(c, {a: data}))
+
+
+def test_an_index_that_depends_on_no_loop_is_refused():
+    m = te.var("m")
+    s, _ = gathered(lambda t, i, j: i + m)
+    with pytest.raises(ScheduleError, match=r"the range of i \+ m is not known: m is not a loop"):
+        lower(s)
+
+
+def test_a_schedule_that_has_no_loops_says_why():
+    s, (_, _, c) = gathered(lambda t, i, j: i)
+    s[c].split(c.axis[0], 2)
+    assert str(s) == (
+        "schedule of C, which has no loops: compute_at: i is no longer a loop of C; schedule it"
+        " first"
+    )
