@@ -11,7 +11,8 @@ from itertools import count
 
 import numpy as np
 
-from covta.compiler.ir.affine import PYTHON_OPERATORS, python_source
+from covta.compiler.ir.affine import PYTHON_OPERATORS
+from covta.compiler.ir.fold import is_index
 from covta.compiler.ir.stmt import (
     Allocate,
     Buffer,
@@ -47,6 +48,7 @@ def interpret(function: Function, *arrays: np.ndarray) -> None:
     names = [emitter.buffer(p) for p in function.params]
     lines = [f"def run({', '.join(names)}):", *emitter.stmt(function.body, "    "), "    return"]
     scope = {"np": np, "objects": emitter.objects, "copy": _copy, "call": _call, "_shr": _shift}
+    scope |= {"floordiv": _floordiv, "floormod": _floormod}
     scope |= {"int8": np.int8, "int32": np.int32, "float32": np.float32}
     exec("\n".join(lines), scope)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
@@ -55,6 +57,14 @@ def interpret(function: Function, *arrays: np.ndarray) -> None:
 
 def _shift(a: int, b: int) -> int:
     return a >> min(b, 31) if b >= 0 else (a << -b if b > -32 else a * 0)
+
+
+def _floordiv(a: int, b: int) -> int:
+    return a // b if b else 0
+
+
+def _floormod(a: int, b: int) -> int:
+    return a % b if b else 0
 
 
 def _copy(
@@ -107,7 +117,7 @@ class _Emitter:
         return f"objects[{len(self.objects) - 1}]"
 
     def indices(self, exprs: tuple[Expr, ...]) -> str:
-        return "(" + "".join(f"{python_source(e, self.names)}, " for e in exprs) + ")"
+        return "(" + "".join(f"{self.index(e)}, " for e in exprs) + ")"
 
     def region(self, r: Region) -> str:
         return f"({self.indices(r.begins)}, {self.indices(r.extents)})"
@@ -121,15 +131,16 @@ class _Emitter:
                     yield f"{indent}pass"
             case For(var, begin, extent, body):
                 self.names[var] = name = f"v{next(self._ids)}"
-                low, turns = (python_source(e, self.names) for e in (begin, extent))
+                low, turns = (self.index(e) for e in (begin, extent))
                 yield f"{indent}for {name} in range({low}, {low} + {turns}):"
                 yield from self.stmt(body, indent + "    ")
             case If(condition, body):
-                yield f"{indent}if {python_source(condition, self.names)}:"
+                yield f"{indent}if {self.condition(condition)}:"
                 yield from self.stmt(body, indent + "    ")
             case Allocate(buffer, body):
                 fill = "np.nan" if buffer.dtype == "float32" else "77"
-                shape = self.indices(buffer.shape)
+                # Of a part that is empty an extent may be negative.
+                shape = f"({''.join(f'max({self.index(n)}, 0), ' for n in buffer.shape)})"
                 yield f"{indent}{self.buffer(buffer)} = np.full({shape}, {fill}, {buffer.dtype})"
                 yield from self.stmt(body, indent)
             case Store(buffer, indices, value):
@@ -149,6 +160,27 @@ class _Emitter:
             case _:
                 raise AssertionError(type(s))
 
+    def index(self, e: Expr) -> str:
+        """Source of an index or of a condition on indices, in Python's integers."""
+        match e:
+            case Const(value, _):
+                return repr(value)
+            case Var():
+                return self.names[e]
+            case Select(c, a, b):
+                return f"({self.index(a)} if {self.condition(c)} else {self.index(b)})"
+            case Lookup(table, at):
+                return f"{table!r}[{self.index(at)}]"
+            case Binary(("floordiv" | "floormod") as op, a, b):
+                return f"{op}({self.index(a)}, {self.index(b)})"
+            case Binary(op, a, b) if a.dtype in ("int32", "bool"):
+                return PYTHON_OPERATORS[op].format(self.index(a), self.index(b))
+        return f"int({self.value(e)})"
+
+    def condition(self, e: Expr) -> str:
+        """Source of a condition; values of tensors wrap in it, indices do not."""
+        return self.index(e) if is_index(e) else self.value(e)
+
     def value(self, e: Expr) -> str:
         """Source of a value, with NumPy scalars so that types and wrapping are right."""
         match e:
@@ -165,11 +197,14 @@ class _Emitter:
             case Select(c, a, b):
                 return f"({self.value(a)} if {self.value(c)} else {self.value(b)})"
             case Lookup():
-                return f"int32({python_source(e, self.names)})"
+                return f"int32({self.index(e)})"
             case Binary("shr", a, b):
                 return f"{a.dtype}(_shr({self.value(a)}, int({self.value(b)})))"
             case Binary("div", a, b):
                 return f"({self.value(a)} / {self.value(b)})"
+            case Binary(("min" | "max") as op, a, b) if a.dtype == "float32":
+                # Python's would lose what is not a number.
+                return f"np.{op}imum({self.value(a)}, {self.value(b)})"
             case Binary(op, a, b):
                 return PYTHON_OPERATORS[op].format(self.value(a), self.value(b))
         raise AssertionError(type(e))

@@ -7,7 +7,8 @@ vectorised and kept in registers.
 
 from __future__ import annotations
 
-from covta.compiler.ir.affine import linear, simplify
+from covta.compiler.ir.affine import linear
+from covta.compiler.ir.fold import tidy
 from covta.compiler.ir.stmt import (
     Allocate,
     For,
@@ -141,7 +142,7 @@ def _fold(body: Stmt) -> Stmt:
                 return seq()
         return None
 
-    return map_stmts(map_exprs(body, lambda e: simplify(e) if _plain(e) else e), drop)
+    return map_stmts(map_exprs(body, lambda e: tidy(e) if _plain(e) else e), drop)
 
 
 def _plain(e: Expr) -> bool:

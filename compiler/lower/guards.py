@@ -7,7 +7,10 @@ tap runs only over the pixels that it reaches.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from covta.compiler.ir.affine import linear, simplify, variables
+from covta.compiler.ir.fold import is_index, tidy
 from covta.compiler.ir.stmt import For, Function, If, Stmt, map_stmts, substitute_stmt
 from covta.compiler.te.expr import (
     Binary,
@@ -26,17 +29,21 @@ from covta.compiler.te.expr import (
 __all__ = ["conjuncts", "split_guard", "tighten"]
 
 
-def split_guard(body: Expr) -> tuple[Expr, Expr | None]:
+def split_guard(body: Expr, scalars: Collection[Var] = ()) -> tuple[Expr, Expr | None]:
     """What a stage stores or combines, and the condition under which that does anything.
 
     Parameters
     ----------
     body : Expr
         Of a stage, a reduction or not.
+    scalars : collection of Var
+        Those that are no loop's. Conditions on them, and on elements, stay in the expression.
     """
     if not isinstance(body, Reduce):
         return body, None
     source, guard = _extract(body.source, body.identity)
+    if guard is not None and not is_index(guard, scalars):
+        return body.source, None
     return source, guard
 
 
@@ -96,13 +103,13 @@ def _rule(stmt: Stmt) -> Stmt | None:
     outside: list[Expr] = []
     inside: list[Expr] = []
     for condition in conditions:
-        condition = simplify(condition)
+        condition = tidy(condition)
         if isinstance(condition, Const) and condition.value:
             continue
         if var not in variables(condition):
             outside.append(condition)
             continue
-        limit = _limit(condition, var)
+        limit = _limit(condition, var) if is_index(condition) else None
         if limit is None:
             inside.append(condition)
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from covta.compiler.ir.affine import simplify, variables
+from covta.compiler.ir.fold import tidy
 from covta.compiler.ir.stmt import Allocate, Buffer, For, Function, If, Stmt, Store, seq
 from covta.compiler.lower.alu import select_alu
 from covta.compiler.lower.bounds import Bounds, inline_all
@@ -90,7 +91,8 @@ class StageNest:
         self.local = [simplify(self.it.value(a)) for a in stage.axes]
         self.identity = body.identity if isinstance(body, Reduce) else None
         self.combiner = body.combiner if isinstance(body, Reduce) else None
-        self.source, self.guard = split_guard(body)
+        own = {a.var for a in (*stage.axes, *stage.reduce_axes)}
+        self.source, self.guard = split_guard(body, variables(body) - own)
         self.extents: dict[IterVar, Expr] = {}
         self.conditions: list[Expr] = self.it.conditions()
         seen = bounds.visible(stage)
@@ -111,7 +113,7 @@ class StageNest:
         reduced = {leaf.var for leaf in self.stage.leaves if leaf.reduce}
         conditions = [c for c in self.conditions if not (reset and variables(c) & reduced)]
         if self.guard is not None and not reset:
-            conditions.append(simplify(substitute(self.guard, self.values)))
+            conditions.append(tidy(substitute(self.guard, self.values)))
         for condition in conditions:
             stmt = If(condition, stmt)
         return stmt

@@ -1,7 +1,8 @@
 """Scalar expressions: frozen trees over variables, constants and elements of tensors.
 
 Python's operators build them; integers on either side become constants of the other's type. Index
-arithmetic is ``int32`` and is folded where both sides are constants, so that trees stay readable.
+arithmetic is ``int32`` and is folded where both sides are constants, so that trees stay readable;
+it wraps there as it does when it is evaluated.
 """
 
 from __future__ import annotations
@@ -298,7 +299,7 @@ _FOLD: dict[str, Callable[[int, int], int]] = {
     "floormod": lambda a, b: a % b,
     "min": min,
     "max": max,
-    "shr": lambda a, b: a >> b if b >= 0 else a << -b,
+    "shr": lambda a, b: a >> min(b, 31) if b >= 0 else a << min(-b, 32),
     "lt": lambda a, b: a < b,
     "le": lambda a, b: a <= b,
     "eq": lambda a, b: a == b,
@@ -331,8 +332,7 @@ def binary(op: str, a: ExprLike, b: ExprLike) -> Expr:
             value = _FOLD[op](a.value, b.value)  # type: ignore[arg-type]
             if op in COMPARISONS or op in LOGIC:
                 return Const(bool(value), "bool")
-            if -(1 << 31) <= value < 1 << 31:
-                return Const(value, a.dtype)
+            return Const((value + (1 << 31)) % (1 << 32) - (1 << 31), a.dtype)
     if a.dtype == "int32":
         short = _identity(op, a, b)
         if short is not None:
