@@ -23,6 +23,7 @@ from covta.compiler.te.expr import (
     Reduce,
     Select,
     Var,
+    const,
     require,
 )
 from covta.compiler.te.tensor import Tensor
@@ -54,10 +55,24 @@ def evaluate(
     """
     known: dict[Tensor, np.ndarray] = {}
     free: dict[Var, np.ndarray] = {}
+    require(isinstance(tensor, Tensor), f"evaluate: a tensor is needed, got {tensor!r}")
+    require(
+        isinstance(values, Mapping),
+        f"evaluate: values must be a mapping of tensors to arrays, got {type(values).__name__}",
+    )
     for t, v in values.items():
         if isinstance(t, Var):
-            free[t] = np.asarray(v, t.dtype)
+            number = v.item() if isinstance(v, np.ndarray) and v.size == 1 else v
+            free[t] = np.dtype(t.dtype).type(const(number, t.dtype).value)
             continue
+        require(
+            isinstance(t, Tensor),
+            f"evaluate: values must be those of tensors and variables, got {t!r}",
+        )
+        require(
+            isinstance(v, np.ndarray),
+            f"{t.name} must be a NumPy array, got {type(v).__name__}",
+        )
         require(
             tuple(v.shape) == t.shape and str(v.dtype) == t.dtype,
             f"{t.name} must be {t.dtype}{list(t.shape)}, got {v.dtype}{list(v.shape)}",
