@@ -59,7 +59,7 @@ class ObjectFile:
     target: Target
 
     def write(self, folder: str | Path, name: str) -> tuple[Path, Path]:
-        """Write ``name.o`` and ``name.h``.
+        """Write ``name.o`` and ``name.h``; a folder that is not there is made.
 
         Returns
         -------
@@ -68,6 +68,7 @@ class ObjectFile:
         """
         base = Path(folder)
         paths = base / f"{name}.o", base / f"{name}.h"
+        base.mkdir(parents=True, exist_ok=True)
         paths[0].write_bytes(self.code)
         paths[1].write_text(self.header, encoding="utf-8")
         return paths

@@ -24,7 +24,7 @@ PASSES: dict[str, Callable[[Function], Function]] = {
 
 
 def lower_stages(
-    schedule: Schedule, args: Sequence[Tensor] | None = None, name: str = "main"
+    schedule: Schedule, args: Sequence[Tensor] | None = None, name: str = "kernel"
 ) -> dict[str, Function]:
     """The function after each pass, by the pass's name; the first is the plain ``nest``."""
     function = verify(build(schedule, args, name))
@@ -35,7 +35,7 @@ def lower_stages(
     return stages
 
 
-def lower(schedule: Schedule, args: Sequence[Tensor] | None = None, name: str = "main") -> Function:
+def lower(schedule: Schedule, args: Sequence[Tensor] | None = None, name: str = "kernel") -> Function:
     """Loops over buffers for a schedule.
 
     Parameters
@@ -44,6 +44,6 @@ def lower(schedule: Schedule, args: Sequence[Tensor] | None = None, name: str = 
     args : sequence of Tensor, optional
         Parameters, inputs first; by default placeholders in order of first use, then outputs.
     name : str
-        Of the function.
+        Of the function; one that C may use, for an object file.
     """
     return list(lower_stages(schedule, args, name).values())[-1]
