@@ -6,7 +6,7 @@ what their definitions say: a padded, strided copy, and the behaviour an intrins
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 import numpy as np
@@ -26,33 +26,44 @@ from covta.compiler.ir.stmt import (
     Stmt,
     Store,
 )
-from covta.compiler.te.expr import Binary, Cast, Const, Expr, Lookup, Read, Select, Var
+from covta.compiler.te.expr import Binary, Cast, Const, Expr, Lookup, Read, Select, Var, const
 
 __all__ = ["interpret"]
 
 
-def interpret(function: Function, *arrays: np.ndarray) -> None:
+def interpret(function: Function, *arrays: np.ndarray | float) -> None:
     """Execute `function`; results are left in the arrays of its output parameters.
 
     Parameters
     ----------
     function : Function
-    *arrays : np.ndarray
+    *arrays : np.ndarray or number
         One per parameter, of its shape and dtype.
+
+    Raises
+    ------
+    ExprError
+        For a number that a scalar parameter cannot hold.
     """
     assert len(arrays) == len(function.params), "one array per parameter"
+    given: list[object] = []
     for p, a in zip(function.params, arrays, strict=True):
+        if isinstance(p, Var):
+            given.append(const(a, p.dtype).value)  # type: ignore[arg-type]
+            continue
+        given.append(a)
+        assert isinstance(a, np.ndarray)
         shape = tuple(int(s.value) for s in p.shape)  # type: ignore[attr-defined]
         assert (a.shape, str(a.dtype)) == (shape, p.dtype), f"{p} got {a.dtype}{a.shape}"
-    emitter = _Emitter()
-    names = [emitter.buffer(p) for p in function.params]
+    emitter = _Emitter(function.scalars)
+    names = [emitter.names[p] if isinstance(p, Var) else emitter.buffer(p) for p in function.params]
     lines = [f"def run({', '.join(names)}):", *emitter.stmt(function.body, "    "), "    return"]
     scope = {"np": np, "objects": emitter.objects, "copy": _copy, "call": _call, "_shr": _shift}
     scope |= {"floordiv": _floordiv, "floormod": _floormod}
     scope |= {"int8": np.int8, "int32": np.int32, "float32": np.float32}
     exec("\n".join(lines), scope)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        scope["run"](*arrays)
+        scope["run"](*given)
 
 
 def _shift(a: int, b: int) -> int:
@@ -103,9 +114,10 @@ def _call(op: Call, arrays: list[np.ndarray], regions: list[tuple]) -> None:
 
 
 class _Emitter:
-    def __init__(self) -> None:
+    def __init__(self, scalars: Sequence[Var]) -> None:
         self.objects: list[object] = []
-        self.names: dict[Var, str] = {}
+        self.scalars = scalars
+        self.names: dict[Var, str] = {v: f"s{k}" for k, v in enumerate(scalars)}
         self._buffers: dict[Buffer, str] = {}
         self._ids = count()
 
@@ -179,7 +191,7 @@ class _Emitter:
 
     def condition(self, e: Expr) -> str:
         """Source of a condition; values of tensors wrap in it, indices do not."""
-        return self.index(e) if is_index(e) else self.value(e)
+        return self.index(e) if is_index(e, self.scalars) else self.value(e)
 
     def value(self, e: Expr) -> str:
         """Source of a value, with NumPy scalars so that types and wrapping are right."""

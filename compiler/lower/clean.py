@@ -17,8 +17,10 @@ def clean(function: Function) -> Function:
     Preserves: everything; only serial and unrolled loops go
     """
 
+    scalars = function.scalars
+
     def index(e: Expr) -> Expr:
-        if e.dtype in ("int32", "bool") and is_index(e):
+        if e.dtype in ("int32", "bool") and is_index(e, scalars):
             return tidy(e)
         return transform(e, positions)
 

@@ -87,10 +87,10 @@ def tighten(function: Function) -> Function:
     Requires:  the loop's body is nothing but the conditional statement
     Preserves: what is executed, and its order
     """
-    return function.with_body(map_stmts(function.body, _rule))
+    return function.with_body(map_stmts(function.body, lambda s: _rule(s, function.scalars)))
 
 
-def _rule(stmt: Stmt) -> Stmt | None:
+def _rule(stmt: Stmt, scalars: Collection[Var]) -> Stmt | None:
     if not (isinstance(stmt, For) and isinstance(stmt.body, If)):
         return None
     var, begin, extent = stmt.var, stmt.begin, stmt.extent
@@ -103,13 +103,13 @@ def _rule(stmt: Stmt) -> Stmt | None:
     outside: list[Expr] = []
     inside: list[Expr] = []
     for condition in conditions:
-        condition = tidy(condition)
+        condition = tidy(condition, scalars)
         if isinstance(condition, Const) and condition.value:
             continue
         if var not in variables(condition):
             outside.append(condition)
             continue
-        limit = _limit(condition, var) if is_index(condition) else None
+        limit = _limit(condition, var) if is_index(condition, scalars) else None
         if limit is None:
             inside.append(condition)
             continue
