@@ -63,7 +63,7 @@ def evaluate(
     for t, v in values.items():
         if isinstance(t, Var):
             number = v.item() if isinstance(v, np.ndarray) and v.size == 1 else v
-            free[t] = np.dtype(t.dtype).type(const(number, t.dtype).value)
+            free[t] = np.dtype(t.dtype).type(const(number, t.dtype).value)  # type: ignore[arg-type]
             continue
         require(
             isinstance(t, Tensor),

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NoReturn
 
 import numpy as np
 
@@ -130,7 +129,7 @@ class Tensor:
             require(e.dtype == "int32", f"{self.name}: an index must be int32, got {e.dtype}: {e}")
         return Read(self, exprs)
 
-    def __iter__(self) -> NoReturn:
+    def __iter__(self) -> Iterator[Expr]:
         raise ExprError(f"{self.name} cannot be iterated over: give a rule for each element")
 
     def __str__(self) -> str:

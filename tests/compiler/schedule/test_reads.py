@@ -4,6 +4,8 @@ import re
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from covta.compiler import te
 from covta.compiler.ir import interpret
@@ -130,3 +132,65 @@ def test_a_division_by_a_value_of_zero_gives_zero_in_an_index_too():
     everywhere(
         te.compute((8,), lambda i: J[te.clip(te.const(7) // te.maximum(K[i], 0), 0, 7)], name="c")
     )
+
+
+TINY = te.placeholder((5,), "int32", name="T")
+VALUES[TINY] = np.array([3, -2, 5, 0, 2**31 - 1], np.int32)
+
+
+@st.composite
+def indices(draw, axes, depth=3):
+    """Index arithmetic over axes and elements."""
+    kind = draw(st.sampled_from(["axis", "axis", "const", "read"] + ["binary"] * 3 + ["select"]))
+    if depth == 0 and kind in ("binary", "select"):
+        kind = "axis"
+    if kind == "axis":
+        return draw(st.sampled_from(axes)) + 0
+    if kind == "const":
+        return te.const(draw(st.integers(-3, 7)))
+    if kind == "read":
+        return TINY[draw(st.sampled_from(axes)) % 5]
+    deeper = lambda: draw(indices(axes, depth - 1))  # noqa: E731
+    if kind == "select":
+        return te.select(draw(conditions(axes, depth - 1)), deeper(), deeper())
+    op = draw(st.sampled_from(["add", "sub", "mul", "floordiv", "floormod", "min", "max", "shr"]))
+    return te.Binary(op, deeper(), deeper())
+
+
+@st.composite
+def conditions(draw, axes, depth=2):
+    """Comparisons of indices, together, either, or not."""
+    kind = draw(st.sampled_from(["lt", "le", "eq", "ne", "and", "or", "not"]))
+    if kind in ("and", "or", "not") and depth > 0:
+        a = draw(conditions(axes, depth - 1))
+        return ~a if kind == "not" else te.Binary(kind, a, draw(conditions(axes, depth - 1)))
+    op = kind if kind in ("lt", "le", "eq", "ne") else "lt"
+    return te.Binary(op, draw(indices(axes, 1)), draw(indices(axes, 1)))
+
+
+@settings(derandomize=True, deadline=None, max_examples=50,
+          suppress_health_check=[HealthCheck.too_slow])  # fmt: skip
+@given(data=st.data())
+def test_what_is_accepted_reads_nothing_outside_and_is_the_same_everywhere(data):
+    def rule(i, j):
+        index = data.draw(indices((i, j)))
+        limit = data.draw(st.sampled_from(["none", "clip", "mod", "guard", "guard"]))
+        if limit == "clip":
+            index = te.clip(index, 0, 7)
+        if limit == "mod":
+            index = index % 8
+        value = J[index]
+        if limit == "guard":
+            value = te.select((index >= 0) & (index < 8), value, -1)
+        if data.draw(st.booleans()):
+            return te.select(data.draw(conditions((i, j))), value, te.const(7))
+        return value
+
+    c = te.compute((3, 6), rule, name="c")
+    try:
+        s = create_schedule(c)
+    except te.ExprError:
+        return
+    if data.draw(st.booleans()):
+        s[c].vectorize(s[c].axis[1])
+    everywhere(c, s)
