@@ -33,6 +33,7 @@ __all__ = ["bounds", "check_reads"]
 Range = tuple[int, int]
 INT32: Range = (-(1 << 31), (1 << 31) - 1)
 UNKNOWN: Range = (-(1 << 63), 1 << 63)
+NOTHING: Range = (1, 0)
 MIRRORED = {"lt": "le", "le": "lt"}
 
 
@@ -179,6 +180,8 @@ def _term(term: Expr, domain: Mapping[Var, Range], facts: Sequence[Linear]) -> R
 
 def _binary(op: str, a: Range, b: Range) -> Range:
     (al, ah), (bl, bh) = a, b
+    if al > ah or bl > bh:
+        return NOTHING  # never evaluated
     match op:
         case "min":
             return min(al, bl), min(ah, bh)

@@ -78,6 +78,7 @@ INSIDE = {
     "backwards": lambda i: J[7 - i],
     "one point": lambda i: te.select(te.equal(i, 3), J[i * 2], J[i]),
     "selected": lambda i: J[te.select(i < 6, i + 2, te.const(0))],
+    "never": lambda i: te.select((i > 5) & (i < 3), J[i >> (i - 4)] + J[i // (i - 4)], 0),
     "nested": lambda i: te.select(i >= 2, te.select(i < 5, J[i * 2 - 2], J[i - 5]), 0),
 }
 
