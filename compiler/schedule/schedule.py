@@ -21,7 +21,9 @@ def create_schedule(*outputs: Tensor) -> Schedule:
     ExprError
         Where a tensor may be read outside of its shape.
     """
-    flat = [t for o in outputs for t in (o if isinstance(o, list | tuple) else [o])]
+    flat: list[Tensor] = []
+    for o in outputs:
+        flat += [o] if isinstance(o, Tensor) else o
     return Schedule(flat)
 
 
