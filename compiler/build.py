@@ -14,6 +14,7 @@ from covta.compiler.ir.stmt import Function
 from covta.compiler.lower.driver import lower_stages
 from covta.compiler.lower.unroll import unroll
 from covta.compiler.schedule.schedule import Schedule
+from covta.compiler.te.expr import Var
 from covta.compiler.te.tensor import Tensor
 from covta.compiler.verify import verify_program
 from covta.hw.params import Config
@@ -64,7 +65,7 @@ class Built:
 def build(
     cfg: Config,
     schedule: Schedule,
-    args: Sequence[Tensor],
+    args: Sequence[Tensor | Var],
     values: Mapping[str, np.ndarray] | None = None,
     *,
     expect: np.ndarray | None = None,
@@ -102,6 +103,7 @@ def build(
     functions = lower_stages(schedule, args, name)
     trace = unroll(cfg, list(functions.values())[-1])
     output = args[-1]
+    assert isinstance(output, Tensor)
     backend = compile_trace(
         cfg, trace, values=values, expect=None if expect is None else {output.name: expect},
         meta=meta, reorder=reorder, without=without,

@@ -6,12 +6,13 @@ what their definitions say: a padded, strided copy, and the behaviour an intrins
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 import numpy as np
 
-from covta.compiler.ir.affine import PYTHON_OPERATORS, python_source
+from covta.compiler.ir.affine import PYTHON_OPERATORS
+from covta.compiler.ir.fold import is_index
 from covta.compiler.ir.stmt import (
     Allocate,
     Buffer,
@@ -25,36 +26,56 @@ from covta.compiler.ir.stmt import (
     Stmt,
     Store,
 )
-from covta.compiler.te.expr import Binary, Cast, Const, Expr, Lookup, Read, Select, Var, walk
+from covta.compiler.te.expr import Binary, Cast, Const, Expr, Lookup, Read, Select, Var, const
 
 __all__ = ["interpret"]
 
 
-def interpret(function: Function, *arrays: np.ndarray) -> None:
+def interpret(function: Function, *arrays: np.ndarray | float) -> None:
     """Execute `function`; results are left in the arrays of its output parameters.
 
     Parameters
     ----------
     function : Function
-    *arrays : np.ndarray
+    *arrays : np.ndarray or number
         One per parameter, of its shape and dtype.
+
+    Raises
+    ------
+    ExprError
+        For a number that a scalar parameter cannot hold.
     """
     assert len(arrays) == len(function.params), "one array per parameter"
+    given: list[object] = []
     for p, a in zip(function.params, arrays, strict=True):
+        if isinstance(p, Var):
+            given.append(const(a, p.dtype).value)  # type: ignore[arg-type]
+            continue
+        given.append(a)
+        assert isinstance(a, np.ndarray)
         shape = tuple(int(s.value) for s in p.shape)  # type: ignore[attr-defined]
         assert (a.shape, str(a.dtype)) == (shape, p.dtype), f"{p} got {a.dtype}{a.shape}"
-    emitter = _Emitter()
-    names = [emitter.buffer(p) for p in function.params]
+    emitter = _Emitter(function.scalars)
+    names = [emitter.names[p] if isinstance(p, Var) else emitter.buffer(p) for p in function.params]
     lines = [f"def run({', '.join(names)}):", *emitter.stmt(function.body, "    "), "    return"]
     scope = {"np": np, "objects": emitter.objects, "copy": _copy, "call": _call, "_shr": _shift}
+    scope |= {"floordiv": _floordiv, "floormod": _floormod}
     scope |= {"int8": np.int8, "int32": np.int32, "float32": np.float32}
     exec("\n".join(lines), scope)
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        scope["run"](*arrays)
+        scope["run"](*given)
 
 
 def _shift(a: int, b: int) -> int:
     return a >> min(b, 31) if b >= 0 else (a << -b if b > -32 else a * 0)
+
+
+def _floordiv(a: int, b: int) -> int:
+    return a // b if b else 0
+
+
+def _floormod(a: int, b: int) -> int:
+    return a % b if b else 0
 
 
 def _copy(
@@ -93,9 +114,10 @@ def _call(op: Call, arrays: list[np.ndarray], regions: list[tuple]) -> None:
 
 
 class _Emitter:
-    def __init__(self) -> None:
+    def __init__(self, scalars: Sequence[Var]) -> None:
         self.objects: list[object] = []
-        self.names: dict[Var, str] = {}
+        self.scalars = scalars
+        self.names: dict[Var, str] = {v: f"s{k}" for k, v in enumerate(scalars)}
         self._buffers: dict[Buffer, str] = {}
         self._ids = count()
 
@@ -109,12 +131,6 @@ class _Emitter:
     def indices(self, exprs: tuple[Expr, ...]) -> str:
         return "(" + "".join(f"{self.index(e)}, " for e in exprs) + ")"
 
-    def index(self, e: Expr) -> str:
-        """Source of an index: Python's integers, unless it depends on data."""
-        if any(isinstance(x, Read | Cast) for x in walk(e)):
-            return f"int({self.value(e)})"
-        return python_source(e, self.names)
-
     def region(self, r: Region) -> str:
         return f"({self.indices(r.begins)}, {self.indices(r.extents)})"
 
@@ -127,15 +143,16 @@ class _Emitter:
                     yield f"{indent}pass"
             case For(var, begin, extent, body):
                 self.names[var] = name = f"v{next(self._ids)}"
-                low, turns = (python_source(e, self.names) for e in (begin, extent))
+                low, turns = (self.index(e) for e in (begin, extent))
                 yield f"{indent}for {name} in range({low}, {low} + {turns}):"
                 yield from self.stmt(body, indent + "    ")
             case If(condition, body):
-                yield f"{indent}if {python_source(condition, self.names)}:"
+                yield f"{indent}if {self.condition(condition)}:"
                 yield from self.stmt(body, indent + "    ")
             case Allocate(buffer, body):
                 fill = "np.nan" if buffer.dtype == "float32" else "77"
-                shape = self.indices(buffer.shape)
+                # Of a part that is empty an extent may be negative.
+                shape = f"({''.join(f'max({self.index(n)}, 0), ' for n in buffer.shape)})"
                 yield f"{indent}{self.buffer(buffer)} = np.full({shape}, {fill}, {buffer.dtype})"
                 yield from self.stmt(body, indent)
             case Store(buffer, indices, value):
@@ -155,6 +172,27 @@ class _Emitter:
             case _:
                 raise AssertionError(type(s))
 
+    def index(self, e: Expr) -> str:
+        """Source of an index or of a condition on indices, in Python's integers."""
+        match e:
+            case Const(value, _):
+                return repr(value)
+            case Var():
+                return self.names[e]
+            case Select(c, a, b):
+                return f"({self.index(a)} if {self.condition(c)} else {self.index(b)})"
+            case Lookup(table, at):
+                return f"{table!r}[{self.index(at)}]"
+            case Binary(("floordiv" | "floormod") as op, a, b):
+                return f"{op}({self.index(a)}, {self.index(b)})"
+            case Binary(op, a, b) if a.dtype in ("int32", "bool"):
+                return PYTHON_OPERATORS[op].format(self.index(a), self.index(b))
+        return f"int({self.value(e)})"
+
+    def condition(self, e: Expr) -> str:
+        """Source of a condition; values of tensors wrap in it, indices do not."""
+        return self.index(e) if is_index(e, self.scalars) else self.value(e)
+
     def value(self, e: Expr) -> str:
         """Source of a value, with NumPy scalars so that types and wrapping are right."""
         match e:
@@ -171,11 +209,14 @@ class _Emitter:
             case Select(c, a, b):
                 return f"({self.value(a)} if {self.value(c)} else {self.value(b)})"
             case Lookup():
-                return f"int32({python_source(e, self.names)})"
+                return f"int32({self.index(e)})"
             case Binary("shr", a, b):
                 return f"{a.dtype}(_shr({self.value(a)}, int({self.value(b)})))"
             case Binary("div", a, b):
                 return f"({self.value(a)} / {self.value(b)})"
+            case Binary(("min" | "max") as op, a, b) if a.dtype == "float32":
+                # Python's would lose what is not a number.
+                return f"np.{op}imum({self.value(a)}, {self.value(b)})"
             case Binary(op, a, b):
                 return PYTHON_OPERATORS[op].format(self.value(a), self.value(b))
         raise AssertionError(type(e))

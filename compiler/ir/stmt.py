@@ -218,22 +218,34 @@ class Function:
     Parameters
     ----------
     name : str
-    params : tuple of Buffer
-        Inputs and outputs, in the order in which a caller passes them.
+    params : tuple of Buffer or Var
+        Inputs and outputs, in the order in which a caller passes them; a variable is a number.
     body : Stmt
     outputs : int
         How many of `params`, from the end, are results.
     """
 
     name: str
-    params: tuple[Buffer, ...]
+    params: tuple[Buffer | Var, ...]
     body: Stmt
     outputs: int = 1
     notes: dict[str, Any] = field(default_factory=dict, compare=False)
 
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The parameters that are arrays."""
+        return tuple(p for p in self.params if isinstance(p, Buffer))
+
+    @property
+    def scalars(self) -> tuple[Var, ...]:
+        """The parameters that are numbers."""
+        return tuple(p for p in self.params if isinstance(p, Var))
+
     def __str__(self) -> str:
         params = ", ".join(
-            f"{p.name}: {p.dtype}[{', '.join(map(str, p.shape))}]" for p in self.params
+            f"{p.name}: {p.dtype}"
+            + (f"[{', '.join(map(str, p.shape))}]" if isinstance(p, Buffer) else "")
+            for p in self.params
         )
         return "\n".join([f"def {self.name}({params}):", *_lines(self.body, "    ")])
 

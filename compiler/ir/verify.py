@@ -46,7 +46,7 @@ def verify(function: Function) -> Function:
     IRError
         With the statement at fault.
     """
-    _Verifier(set(function.params)).stmt(function.body, set())
+    _Verifier(set(function.buffers)).stmt(function.body, set(function.scalars))
     return function
 
 

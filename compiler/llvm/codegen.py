@@ -1,7 +1,8 @@
 """A function of the loop IR as an LLVM module.
 
-The LLVM function has the loop IR function's name, takes a pointer per parameter (behind the thread
-pool's, where a loop is ``parallel``), and gives an int32: 0, or 1 where memory ran out.
+The LLVM function has the loop IR function's name, takes a pointer or a number per parameter
+(behind the thread pool's, where a loop is ``parallel``), and gives an int32: 0, or 1 where memory
+ran out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from covta.compiler.llvm import stmt
 from covta.compiler.llvm.emitter import Emitter, Options
 from covta.compiler.llvm.peel import peel
 from covta.compiler.llvm.target import Target, resolve
-from covta.compiler.llvm.types import I32, POINTER
+from covta.compiler.llvm.types import BYTE, I32, I64, POINTER, SCALAR
+from covta.compiler.te.expr import Var
 
 __all__ = ["generate", "takes_pool"]
 
@@ -51,17 +53,31 @@ def generate(
     module = ir.Module(function.name)
     module.triple = machine.triple
     pool = takes_pool(function, options)
-    kinds = [POINTER] * (len(function.params) + pool)
+    kinds = [POINTER] * pool
+    kinds += [SCALAR[p.dtype] if isinstance(p, Var) else POINTER for p in function.params]
     entry = ir.Function(module, ir.FunctionType(I32, kinds), function.name)
     e = Emitter.begin(module, entry, machine, options)
     arguments = list(entry.args)
     if pool:
         arguments[0].name = "pool"
         e.pool = arguments.pop(0)
-    for buffer, argument in zip(function.params, arguments, strict=True):
+    e.scalars = frozenset(function.scalars)
+    for p, argument in zip(function.params, arguments, strict=True):
+        if isinstance(p, Var):
+            e.variables[p] = _scalar(e, p.dtype, argument)
+            continue
         argument.add_attribute("noalias")
         argument.add_attribute("nonnull")
-        e.buffers[buffer] = argument
+        e.buffers[p] = argument
     stmt.emit(e, function.body)
     e.builder.ret(I32(0))
     return module
+
+
+def _scalar(e: Emitter, dtype: str, argument: ir.Value) -> ir.Value:
+    """A number as expressions want it: an index in int64, a condition as one bit."""
+    if dtype == "int32":
+        return e.builder.sext(argument, I64)
+    if dtype == "bool":
+        return e.builder.icmp_unsigned("!=", argument, ir.Constant(BYTE, 0))
+    return argument

@@ -66,7 +66,9 @@ class Emitter:
     ----------
     module, builder : llvmlite objects
     variables : dict of Var to ir.Value
-        Loops' variables, int64.
+        Those of loops and parameters: int32 as int64, others in their types.
+    scalars : frozenset of Var
+        The parameters among them.
     buffers : dict of Buffer to ir.Value
         Where each buffer begins.
     lanes : Lanes or None
@@ -87,6 +89,7 @@ class Emitter:
     pool: ir.Value | None = None
     failed: ir.Block | None = None
     variables: dict[Var, ir.Value] = field(default_factory=dict)
+    scalars: frozenset[Var] = frozenset()
     domain: dict[Var, tuple[Expr, Expr]] = field(default_factory=dict)
     buffers: dict[Buffer, ir.Value] = field(default_factory=dict)
     lanes: Lanes | None = None
@@ -108,7 +111,7 @@ class Emitter:
     def nested(self, function: ir.Function) -> Emitter:
         """Another function of the same module, which runs within this one's loops."""
         inner = Emitter.begin(self.module, function, self.target, self.options)
-        inner.domain = dict(self.domain)
+        inner.domain, inner.scalars = dict(self.domain), self.scalars
         return inner
 
     @property

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from llvmlite import ir
 
+from covta.compiler.ir.fold import is_index
 from covta.compiler.llvm import memory
 from covta.compiler.llvm.arith import binary, both, cast, lookalike, not_
 from covta.compiler.llvm.emitter import CodegenError, Emitter, Lanes
@@ -39,7 +40,9 @@ def index(e: Emitter, expr: Expr) -> ir.Value:
 
 
 def condition(e: Emitter, expr: Expr) -> ir.Value:
-    """A condition of an `If` or a loop: its numbers are indices, which do not overflow."""
+    """A condition of an `If`: indices in it do not overflow, values and parameters wrap."""
+    if not is_index(expr, e.scalars):
+        return value(e, expr)
     match expr:
         case Const(number, _):
             return ir.Constant(BOOL, int(bool(number)))
@@ -58,7 +61,8 @@ def value(e: Emitter, expr: Expr) -> ir.Value:
         case Const(number, dtype):
             return ir.Constant(ELEMENT[dtype], int(number) if dtype != "float32" else number)
         case Var():
-            return _narrow(e, _variable(e, expr))
+            wide = _variable(e, expr)
+            return _narrow(e, wide) if expr.dtype == "int32" else wide
         case Read(buffer, indices):
             return memory.load(e, buffer, indices)  # type: ignore[arg-type]
         case Cast(a, dtype):

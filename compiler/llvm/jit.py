@@ -15,12 +15,19 @@ from covta.compiler.llvm.emitter import CodegenError, Options
 from covta.compiler.llvm.engine import Engine
 from covta.compiler.llvm.pool import MAX_THREADS, thread_pool
 from covta.compiler.llvm.target import Target, TargetError, native, resolve
-from covta.compiler.te.expr import Const
+from covta.compiler.te.expr import Const, ExprError, Var, const
 
 __all__ = ["CompiledFunction", "build"]
 
 CACHED = 256
 """Compiled functions that are kept."""
+
+C_TYPES = {
+    "int8": ctypes.c_int8,
+    "int32": ctypes.c_int32,
+    "float32": ctypes.c_float,
+    "bool": ctypes.c_int8,
+}
 
 _CACHE: OrderedDict[tuple, CompiledFunction] = OrderedDict()
 
@@ -28,8 +35,9 @@ _CACHE: OrderedDict[tuple, CompiledFunction] = OrderedDict()
 class CompiledFunction:
     """Machine code of a `Function`.
 
-    Called with one C-contiguous array per parameter, of its shape and dtype; results are left in
-    the arrays of the output parameters, which must not overlap any other.
+    Called with one C-contiguous array per parameter, of its shape and dtype, or a number where the
+    parameter is a variable; results are left in the arrays of the output parameters, which must not
+    overlap any other.
 
     Attributes
     ----------
@@ -42,8 +50,11 @@ class CompiledFunction:
         self, function: Function, target: Target, opt: int, options: Options, threads: int
     ) -> None:
         self.function = function
-        self.params = []
+        self.params: list[tuple[str, tuple[int, ...] | None, np.dtype]] = []
         for p in function.params:
+            if isinstance(p, Var):
+                self.params.append((p.name, None, np.dtype(p.dtype)))
+                continue
             shape = tuple(int(n.value) for n in p.shape if isinstance(n, Const))
             if len(shape) != len(p.shape):
                 raise CodegenError(f"a parameter's shape must be constant, got {p}")
@@ -51,8 +62,11 @@ class CompiledFunction:
         module = generate(function, target, options)
         self._engine = Engine(binding.parse_assembly(str(module)), target, opt)
         self.takes_pool = takes_pool(function, options)
-        count = len(function.params) + self.takes_pool
-        kind = ctypes.CFUNCTYPE(ctypes.c_int32, *[ctypes.c_void_p] * count)
+        kinds = [ctypes.c_void_p] * self.takes_pool
+        kinds += [
+            C_TYPES[p.dtype] if isinstance(p, Var) else ctypes.c_void_p for p in function.params
+        ]
+        kind = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)
         self._call = kind(self._engine.address(function.name))
         self.threads = threads
 
@@ -67,13 +81,18 @@ class CompiledFunction:
             raise ValueError(f"threads must lie in 1 ... {MAX_THREADS}, got {number!r}")
         self._threads = number
 
-    def __call__(self, *arrays: np.ndarray) -> None:
+    def __call__(self, *arrays: np.ndarray | float) -> None:
         name = self.function.name
         if len(arrays) != len(self.params):
             names = ", ".join(p for p, _, _ in self.params)
-            raise TypeError(f"{name} takes {len(self.params)} arrays ({names}), got {len(arrays)}")
+            what = "arguments" if self.function.scalars else "arrays"
+            raise TypeError(f"{name} takes {len(self.params)} {what} ({names}), got {len(arrays)}")
+        pointers: list[int | float | None] = []
         results = len(arrays) - self.function.outputs
         for k, ((p, shape, dtype), a) in enumerate(zip(self.params, arrays, strict=True)):
+            if shape is None:
+                pointers.append(_number(f"{name}: {p}", a, str(dtype)))
+                continue
             if not isinstance(a, np.ndarray):
                 raise TypeError(f"{name}: {p} must be a NumPy array, got {type(a).__name__}")
             if a.shape != shape or a.dtype != dtype:
@@ -90,7 +109,7 @@ class CompiledFunction:
                 for other in (*arrays[:k], *arrays[k + 1 :]):
                     if isinstance(other, np.ndarray) and np.may_share_memory(a, other):
                         raise ValueError(f"{name}: {p} is written and must not overlap another")
-        pointers: list[int | None] = [a.ctypes.data for a in arrays]
+            pointers.append(a.ctypes.data)
         held = nullcontext()
         if self.takes_pool:
             pool = thread_pool(self._threads) if self._threads > 1 else None
@@ -110,6 +129,14 @@ class CompiledFunction:
     def assembly(self) -> str:
         """Machine code as text."""
         return self._engine.assembly
+
+
+def _number(what: str, value: object, dtype: str) -> float:
+    """A scalar argument, refused where the parameter cannot hold it."""
+    try:
+        return const(value, dtype).value  # type: ignore[arg-type]
+    except ExprError as error:
+        raise ValueError(f"{what}: {error}") from None
 
 
 def build(

@@ -98,19 +98,25 @@ def _lane_var(e: Emitter) -> Var | None:
     return None if e.lanes is None else e.lanes.var
 
 
-def clamp(e: Emitter, at: ir.Value, size: int) -> ir.Value:
+def clamp(e: Emitter, at: ir.Value, size: int | ir.Value) -> ir.Value:
     """An index that lanes which are not alive may use as well: 0 where it is not within."""
-    inside = e.builder.icmp_unsigned("<", at, e.constant(size, at.type))
+    limit = e.constant(size, at.type) if isinstance(size, int) else e.together(at, size)[1]
+    inside = e.builder.icmp_unsigned("<", at, limit)
     return e.builder.select(inside, at, e.constant(0, at.type))
 
 
-def _size(e: Emitter, buffer: Buffer) -> int | None:
-    total = 1
+def _size(e: Emitter, buffer: Buffer) -> ir.Value:
+    """Elements of a buffer; a shape may depend on the loops around its allocation."""
+    from covta.compiler.llvm.expr import index
+
+    known, total = 1, None
     for extent in buffer.shape:
-        if not isinstance(extent, Const):
-            return None
-        total *= int(extent.value)
-    return total
+        if isinstance(extent, Const):
+            known *= int(extent.value)
+        else:
+            n = index(e, extent)
+            total = n if total is None else binary(e, "mul", total, n, index=True)
+    return int64(known) if total is None else binary(e, "mul", total, int64(known), index=True)
 
 
 def address(e: Emitter, buffer: Buffer, form: Linear, *, safe: bool = False) -> ir.Value:
@@ -119,10 +125,9 @@ def address(e: Emitter, buffer: Buffer, form: Linear, *, safe: bool = False) -> 
         raise CodegenError(f"{buffer.name} is neither a parameter nor allocated here")
     at, known = offset(e, form)
     pointer, element = e.buffers[buffer], ELEMENT[buffer.dtype]
-    size = _size(e, buffer)
-    if safe and size is not None:
+    if safe:
         whole = int64(known) if at is None else binary(e, "add", at, int64(known), index=True)
-        at, known = clamp(e, whole, size), 0
+        at, known = clamp(e, whole, _size(e, buffer)), 0
     if at is not None:
         pointer = e.builder.gep(pointer, [at], inbounds=True, source_etype=element)
         if isinstance(at.type, ir.VectorType):

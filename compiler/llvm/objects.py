@@ -14,11 +14,11 @@ from covta.compiler.llvm.codegen import generate, takes_pool
 from covta.compiler.llvm.emitter import CodegenError, Options
 from covta.compiler.llvm.engine import optimise
 from covta.compiler.llvm.target import Target, resolve
-from covta.compiler.te.expr import Const
+from covta.compiler.te.expr import Const, Var
 
 __all__ = ["ObjectFile", "build_object"]
 
-C_TYPES = {"int8": "int8_t", "int32": "int32_t", "float32": "float"}
+C_TYPES = {"int8": "int8_t", "int32": "int32_t", "float32": "float", "bool": "int8_t"}
 
 C_WORDS = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if"
@@ -59,7 +59,7 @@ class ObjectFile:
     target: Target
 
     def write(self, folder: str | Path, name: str) -> tuple[Path, Path]:
-        """Write ``name.o`` and ``name.h``.
+        """Write ``name.o`` and ``name.h``; a folder that is not there is made.
 
         Returns
         -------
@@ -68,6 +68,7 @@ class ObjectFile:
         """
         base = Path(folder)
         paths = base / f"{name}.o", base / f"{name}.h"
+        base.mkdir(parents=True, exist_ok=True)
         paths[0].write_bytes(self.code)
         paths[1].write_text(self.header, encoding="utf-8")
         return paths
@@ -146,11 +147,13 @@ def _header(functions: Sequence[Function], target: Target, options: Options) -> 
 def _declaration(f: Function, pool: bool) -> list[str]:
     results = len(f.params) - f.outputs
     shapes = [
-        f" *   {name}: {p.dtype}{[_extent(p, n) for n in p.shape]}{', result' * (k >= results)}"
+        f" *   {name}: {p.dtype}{_shape(p)}{', result' * (k >= results)}"
         for k, (p, name) in enumerate(zip(f.params, _names(f.params), strict=True))
     ]
     arguments = ["covta_pool *pool"] * pool + [
-        f"{'const ' * (k < results)}{C_TYPES[p.dtype]} *{name}"
+        f"{C_TYPES[p.dtype]} {name}"
+        if isinstance(p, Var)
+        else f"{'const ' * (k < results)}{C_TYPES[p.dtype]} *{name}"
         for k, (p, name) in enumerate(zip(f.params, _names(f.params), strict=True))
     ]
     return [
@@ -161,13 +164,17 @@ def _declaration(f: Function, pool: bool) -> list[str]:
     ]
 
 
-def _extent(p: Buffer, n: object) -> int:
-    if not isinstance(n, Const):
+def _shape(p: Buffer | Var) -> str:
+    """A parameter's shape, nothing for a number."""
+    if isinstance(p, Var):
+        return ""
+    sizes = [int(n.value) for n in p.shape if isinstance(n, Const)]
+    if len(sizes) < len(p.shape):
         raise CodegenError(f"a parameter's shape must be constant, got {p}")
-    return int(n.value)
+    return str(sizes)
 
 
-def _names(params: Sequence[Buffer]) -> list[str]:
+def _names(params: Sequence[Buffer | Var]) -> list[str]:
     """C identifiers of the parameters, all different."""
     names: list[str] = []
     for p in params:

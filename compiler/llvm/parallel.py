@@ -33,7 +33,7 @@ def emit_loop(e: Emitter, loop: For) -> None:
     work = _outline(e, loop, buffers, variables)
     values = [*(e.buffers[b] for b in buffers), *(e.variables[v] for v in variables), begin]
     # A pointer to a stack slot is typed by what lies there; here it is just an address.
-    kinds = [POINTER] * len(buffers) + [I64] * (len(variables) + 1)
+    kinds = [POINTER] * len(buffers) + [e.variables[v].type for v in variables] + [I64]
     context_kind = ir.LiteralStructType([I32, *kinds])
     body = _entry(e, work, kinds, context_kind)
     context = e.slot(context_kind)
@@ -65,7 +65,7 @@ def _member(build: ir.IRBuilder, pointer: ir.Value, kind: ir.Type, k: int) -> ir
 
 def _outline(e: Emitter, loop: For, buffers: list, variables: list) -> ir.Function:
     """A function of buffers, variables, the loop's begin, and a range of turns."""
-    kinds = [POINTER] * len(buffers) + [I64] * (len(variables) + 3)
+    kinds = [POINTER] * len(buffers) + [e.variables[v].type for v in variables] + [I64] * 3
     name = e.module.get_unique_name(f"{e.function.name}.{loop.var.name}")
     function = ir.Function(e.module, ir.FunctionType(I32, kinds), name)
     function.linkage = "internal"

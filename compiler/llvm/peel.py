@@ -7,7 +7,10 @@ vectorised and kept in registers.
 
 from __future__ import annotations
 
-from covta.compiler.ir.affine import linear, simplify
+from collections.abc import Collection
+
+from covta.compiler.ir.affine import linear
+from covta.compiler.ir.fold import tidy
 from covta.compiler.ir.stmt import (
     Allocate,
     For,
@@ -67,7 +70,7 @@ def peel(function: Function) -> Function:
                     and extent.value >= 1
                     and sum(1 for _ in walk_stmts(body)) <= limit
                 ):
-                    parts = _split(s)
+                    parts = _split(s, function.scalars)
                 return (
                     visit(parts)
                     if parts is not None
@@ -78,18 +81,18 @@ def peel(function: Function) -> Function:
     return function.with_body(visit(function.body))
 
 
-def _split(loop: For) -> Stmt | None:
+def _split(loop: For, scalars: Collection[Var]) -> Stmt | None:
     """`loop` with full tiles, and the smaller one apart; None if no tile in it is smaller."""
     first, turns = int(loop.begin.value), int(loop.extent.value)  # type: ignore[attr-defined]
     last = first + turns - 1
     full = _known(loop.body, loop.var, first, last - 1)
     if not full:
         return None
-    body = _fold(map_exprs(loop.body, lambda e: transform(e, full.get)))
+    body = _fold(map_exprs(loop.body, lambda e: transform(e, full.get)), scalars)
     if full == _known(loop.body, loop.var, first, last):
         return For(loop.var, loop.begin, loop.extent, body, loop.kind)
     at_last: dict[Var, Expr] = {loop.var: Const(last)}
-    tail = _fold(map_exprs(loop.body, lambda e: substitute(e, at_last)))
+    tail = _fold(map_exprs(loop.body, lambda e: substitute(e, at_last)), scalars)
     if turns == 1:
         return tail
     if loop.kind == "parallel":
@@ -130,7 +133,7 @@ def _side(x: Binary, var: Var, first: int, last: int) -> Expr | None:
     return None
 
 
-def _fold(body: Stmt) -> Stmt:
+def _fold(body: Stmt, scalars: Collection[Var]) -> Stmt:
     """Constants folded, conditions that hold left out."""
 
     def drop(s: Stmt) -> Stmt | None:
@@ -141,7 +144,7 @@ def _fold(body: Stmt) -> Stmt:
                 return seq()
         return None
 
-    return map_stmts(map_exprs(body, lambda e: simplify(e) if _plain(e) else e), drop)
+    return map_stmts(map_exprs(body, lambda e: tidy(e, scalars) if _plain(e) else e), drop)
 
 
 def _plain(e: Expr) -> bool:

@@ -137,7 +137,9 @@ def _allocate(e: Emitter, buffer: Buffer, body: Stmt) -> None:
         return
     total: ir.Value = int64(itemsize(buffer.dtype))
     for extent in buffer.shape:
-        total = binary(e, "mul", total, index(e, extent), index=True)
+        # Of a part that is empty an extent may be negative.
+        turns = binary(e, "max", index(e, extent), int64(0), index=True)
+        total = binary(e, "mul", total, turns, index=True)
     block = _heap(e, total)
     raw = e.builder.ptrtoint(block, I64)
     up = e.builder.add(raw, int64(ALIGN_BYTES - 1))

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from llvmlite import ir
 
-__all__ = ["BOOL", "BYTE", "ELEMENT", "I32", "I64", "POINTER", "VOID", "int64", "itemsize"]
+__all__ = [
+    "BOOL",
+    "BYTE",
+    "ELEMENT",
+    "I32",
+    "I64",
+    "POINTER",
+    "SCALAR",
+    "VOID",
+    "int64",
+    "itemsize",
+]
 
 VOID = ir.VoidType()
 BOOL = ir.IntType(1)
@@ -20,6 +31,10 @@ ELEMENT: dict[str, ir.Type] = {
     "bool": BOOL,
 }
 """LLVM's type of one element, by the name of its type in tensor expressions."""
+
+
+SCALAR = ELEMENT | {"bool": BYTE}
+"""LLVM's type of a number as a parameter."""
 
 
 def itemsize(dtype: str) -> int:

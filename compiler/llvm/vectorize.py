@@ -239,6 +239,7 @@ def _long_reduction(
             part = e.widen(value(e, what), width)
         e.builder.store(binary(e, op, e.builder.load(slot, typ=kind), part), slot)
 
+    extent = binary(e, "max", extent, int64(0), index=True)
     many = width * ACCUMULATORS
     end = binary(e, "add", begin, extent, index=True)
     rest = e.builder.and_(extent, int64(many - 1))

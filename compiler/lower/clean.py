@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from covta.compiler.ir.affine import simplify
+from covta.compiler.ir.fold import is_index, tidy
 from covta.compiler.ir.stmt import For, Function, Stmt, map_exprs, map_stmts, substitute_stmt
-from covta.compiler.te.expr import Const, Expr, Read, transform, walk
+from covta.compiler.te.expr import Const, Expr, Read, transform
 
 __all__ = ["clean"]
 
@@ -17,14 +17,16 @@ def clean(function: Function) -> Function:
     Preserves: everything; only serial and unrolled loops go
     """
 
+    scalars = function.scalars
+
     def index(e: Expr) -> Expr:
-        if e.dtype in ("int32", "bool") and _pure(e):
-            return simplify(e)
+        if e.dtype in ("int32", "bool") and is_index(e, scalars):
+            return tidy(e)
         return transform(e, positions)
 
     def positions(e: Expr) -> Expr | None:
-        if isinstance(e, Read) and all(map(_pure, e.indices)):
-            return Read(e.tensor, tuple(map(simplify, e.indices)))
+        if isinstance(e, Read) and all(map(is_index, e.indices)):
+            return Read(e.tensor, tuple(map(tidy, e.indices)))
         return None
 
     def rule(stmt: Stmt) -> Stmt | None:
@@ -38,8 +40,3 @@ def clean(function: Function) -> Function:
 
     body = map_exprs(function.body, index)
     return function.with_body(map_exprs(map_stmts(body, rule), index))
-
-
-def _pure(e: Expr) -> bool:
-    """True for index arithmetic, which cannot wrap; values of tensors are left as they are."""
-    return not any(isinstance(x, Read) for x in walk(e))

@@ -11,6 +11,7 @@ from covta.compiler.lower.guards import tighten
 from covta.compiler.lower.nest import build
 from covta.compiler.lower.threads import inject_virtual_threads
 from covta.compiler.schedule.schedule import Schedule
+from covta.compiler.te.expr import Var
 from covta.compiler.te.tensor import Tensor
 
 __all__ = ["PASSES", "lower", "lower_stages"]
@@ -24,7 +25,7 @@ PASSES: dict[str, Callable[[Function], Function]] = {
 
 
 def lower_stages(
-    schedule: Schedule, args: Sequence[Tensor] | None = None, name: str = "main"
+    schedule: Schedule, args: Sequence[Tensor | Var] | None = None, name: str = "kernel"
 ) -> dict[str, Function]:
     """The function after each pass, by the pass's name; the first is the plain ``nest``."""
     function = verify(build(schedule, args, name))
@@ -35,15 +36,18 @@ def lower_stages(
     return stages
 
 
-def lower(schedule: Schedule, args: Sequence[Tensor] | None = None, name: str = "main") -> Function:
+def lower(
+    schedule: Schedule, args: Sequence[Tensor | Var] | None = None, name: str = "kernel"
+) -> Function:
     """Loops over buffers for a schedule.
 
     Parameters
     ----------
     schedule : Schedule
-    args : sequence of Tensor, optional
-        Parameters, inputs first; by default placeholders in order of first use, then outputs.
+    args : sequence of Tensor or Var, optional
+        Parameters, inputs first; by default placeholders in order of first use, free variables,
+        then outputs. A variable becomes a parameter that is a number.
     name : str
-        Of the function.
+        Of the function; one that C may use, for an object file.
     """
     return list(lower_stages(schedule, args, name).values())[-1]

@@ -7,7 +7,10 @@ tap runs only over the pixels that it reaches.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from covta.compiler.ir.affine import linear, simplify, variables
+from covta.compiler.ir.fold import is_index, tidy
 from covta.compiler.ir.stmt import For, Function, If, Stmt, map_stmts, substitute_stmt
 from covta.compiler.te.expr import (
     Binary,
@@ -27,17 +30,21 @@ from covta.compiler.te.tensor import reads_of
 __all__ = ["conjuncts", "split_guard", "tighten"]
 
 
-def split_guard(body: Expr) -> tuple[Expr, Expr | None]:
+def split_guard(body: Expr, scalars: Collection[Var] = ()) -> tuple[Expr, Expr | None]:
     """What a stage stores or combines, and the condition under which that does anything.
 
     Parameters
     ----------
     body : Expr
         Of a stage, a reduction or not.
+    scalars : collection of Var
+        Those that are no loop's. Conditions on them, and on elements, stay in the expression.
     """
     if not isinstance(body, Reduce):
         return body, None
     source, guard = _extract(body.source, body.identity)
+    if guard is not None and not is_index(guard, scalars):
+        return body.source, None
     return source, guard
 
 
@@ -81,10 +88,10 @@ def tighten(function: Function) -> Function:
     Requires:  the loop's body is nothing but the conditional statement
     Preserves: what is executed, and its order
     """
-    return function.with_body(map_stmts(function.body, _rule))
+    return function.with_body(map_stmts(function.body, lambda s: _rule(s, function.scalars)))
 
 
-def _rule(stmt: Stmt) -> Stmt | None:
+def _rule(stmt: Stmt, scalars: Collection[Var]) -> Stmt | None:
     if not (isinstance(stmt, For) and isinstance(stmt.body, If)):
         return None
     var, begin, extent = stmt.var, stmt.begin, stmt.extent
@@ -97,13 +104,13 @@ def _rule(stmt: Stmt) -> Stmt | None:
     outside: list[Expr] = []
     inside: list[Expr] = []
     for condition in conditions:
-        condition = simplify(condition)
+        condition = tidy(condition, scalars)
         if isinstance(condition, Const) and condition.value:
             continue
         if var not in variables(condition):
             outside.append(condition)
             continue
-        limit = _limit(condition, var)
+        limit = _limit(condition, var) if is_index(condition, scalars) else None
         if limit is None:
             inside.append(condition)
             continue

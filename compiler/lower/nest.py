@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from covta.compiler.ir.affine import simplify, variables
+from covta.compiler.ir.fold import is_index, tidy
 from covta.compiler.ir.stmt import Allocate, Buffer, For, Function, If, Stmt, Store, seq
 from covta.compiler.lower.alu import select_alu
 from covta.compiler.lower.bounds import Bounds, inline_all
@@ -19,45 +20,76 @@ from covta.compiler.te.expr import (
     Expr,
     Read,
     Reduce,
+    Var,
     binary,
     children,
     substitute,
     transform,
+    walk,
 )
-from covta.compiler.te.tensor import IterVar, Tensor, inputs_of
+from covta.compiler.te.tensor import IterVar, Tensor, inputs_of, reads_of
 
 __all__ = ["StageNest", "build"]
 
 
-def build(schedule: Schedule, args: Sequence[Tensor] | None, name: str) -> Function:
+def build(schedule: Schedule, args: Sequence[Tensor | Var] | None, name: str) -> Function:
     """The loop nest that a schedule stands for; see `covta.compiler.lower.lower`."""
     bodies = inline_all(schedule)
+    _check_regions(schedule, bodies)
     bounds = Bounds(schedule, bodies)
     params = _parameters(schedule, bodies, args)
     buffers: dict[Tensor, Buffer] = {
         t: Buffer(name=t.name, shape=tuple(Const(n) for n in t.shape), dtype=t.dtype)
         for t in params
+        if isinstance(t, Tensor)
     }
     builder = _Builder(schedule, bodies, bounds, buffers)
-    body = unique_names(builder.root())
+    body = unique_names(builder.root(), frozenset(t.name for t in params if isinstance(t, Var)))
     return Function(
         name=name,
-        params=tuple(buffers[t] for t in params),
+        params=tuple(t if isinstance(t, Var) else buffers[t] for t in params),
         body=body,
         outputs=len(schedule.outputs),
     )
 
 
+def _scalars(stage: Stage, body: Expr) -> list[Var]:
+    """Free variables of a stage, in order of appearance."""
+    own = {a.var for a in (*stage.axes, *stage.reduce_axes)}
+    return list(dict.fromkeys(e for e in walk(body) if isinstance(e, Var) and e not in own))
+
+
+def _check_regions(schedule: Schedule, bodies: dict[Stage, Expr]) -> None:
+    """What is computed in a loop must be read where loops alone say."""
+    for stage, body in bodies.items():
+        scalars = _scalars(stage, body)
+        for read in reads_of(body):
+            source = schedule.stages.get(read.tensor)
+            require(
+                source is None
+                or source.attached is None
+                or all(is_index(i, scalars) for i in read.indices),
+                f"compute_at: {read.tensor.name} cannot be computed in a loop, as where"
+                f" {stage.name} reads it depends on values: {read}",
+            )
+
+
 def _parameters(
-    schedule: Schedule, bodies: dict[Stage, Expr], args: Sequence[Tensor] | None
-) -> list[Tensor]:
+    schedule: Schedule, bodies: dict[Stage, Expr], args: Sequence[Tensor | Var] | None
+) -> list[Tensor | Var]:
     inputs = [t for body in bodies.values() for t in inputs_of(body) if t not in schedule.stages]
-    needed = list(dict.fromkeys([*inputs, *schedule.outputs]))
+    scalars = [v for stage, body in bodies.items() for v in _scalars(stage, body)]
+    needed: list[Tensor | Var] = list(dict.fromkeys([*inputs, *scalars, *schedule.outputs]))
     if args is None:
         return needed
     for t in needed:
         require(t in args, f"lower: args must name {t.name}, which is read or computed")
-    for t in args:
+    for k, t in enumerate(args):
+        require(
+            isinstance(t, Tensor | Var),
+            f"lower: args must be tensors and variables, got {type(t).__name__}",
+        )
+        require(t not in args[:k], f"lower: args name {t.name} twice")
         require(t in needed, f"lower: args name {t.name}, which is neither read nor computed")
     outputs = list(args)[len(args) - len(schedule.outputs) :]
     require(set(outputs) == set(schedule.outputs), "lower: outputs must come last among args")
@@ -91,7 +123,7 @@ class StageNest:
         self.local = [simplify(self.it.value(a)) for a in stage.axes]
         self.identity = body.identity if isinstance(body, Reduce) else None
         self.combiner = body.combiner if isinstance(body, Reduce) else None
-        self.source, self.guard = split_guard(body)
+        self.source, self.guard = split_guard(body, _scalars(stage, body))
         self.extents: dict[IterVar, Expr] = {}
         self.conditions: list[Expr] = self.it.conditions()
         seen = bounds.visible(stage)
@@ -112,7 +144,7 @@ class StageNest:
         reduced = {leaf.var for leaf in self.stage.leaves if leaf.reduce}
         conditions = [c for c in self.conditions if not (reset and variables(c) & reduced)]
         if self.guard is not None and not reset:
-            conditions.append(simplify(substitute(self.guard, self.values)))
+            conditions.append(tidy(substitute(self.guard, self.values)))
         for condition in conditions:
             stmt = If(condition, stmt)
         return stmt

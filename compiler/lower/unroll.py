@@ -65,6 +65,11 @@ def unroll(cfg: Config, function: Function) -> Trace:
     ScheduleError
         If something is left that the machine cannot do, with what it is.
     """
+    require(
+        not function.scalars,
+        f"{function.name}: the machine takes no numbers as parameters, got"
+        f" {', '.join(map(str, function.scalars))}; put constants in their place",
+    )
     tensors = dram_tensors(cfg, function)
     tracer = _Tracer(cfg, function, tensors)
     emitter = _Emitter(tracer)
@@ -77,7 +82,7 @@ def unroll(cfg: Config, function: Function) -> Trace:
         ops=tuple(tracer.ops),
         generations=tracer.generations,
         preloads=frozenset(tracer.preloads),
-        tensors=tuple(tensors[p] for p in function.params),
+        tensors=tuple(tensors[p] for p in function.buffers),
     )
 
 
@@ -123,7 +128,7 @@ def dram_tensors(cfg: Config, function: Function) -> dict[Buffer, DramTensor]:
             f" got {[str(s) for s in own.shape[-2:]]}",
         )
     result = {}
-    for p in function.params:
+    for p in function.buffers:
         require(p in memory, f"{p.name}: no transfer moves it")
         shape = tuple(int(s.value) for s in p.shape[:-2])  # type: ignore[attr-defined]
         result[p] = DramTensor(name=p.name, memory=memory[p], shape=shape)

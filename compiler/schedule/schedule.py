@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from covta.compiler.schedule.reads import check_reads
 from covta.compiler.schedule.stage import ScheduleError, Stage, require
 from covta.compiler.te.expr import Expr, Read, Reduce, Var, const, substitute, transform
 from covta.compiler.te.tensor import IterVar, Tensor, inputs_of
@@ -12,8 +13,16 @@ __all__ = ["Schedule", "create_schedule"]
 
 
 def create_schedule(*outputs: Tensor) -> Schedule:
-    """A schedule that computes every tensor by its plain loops, producers first."""
-    flat = [t for o in outputs for t in (o if isinstance(o, list | tuple) else [o])]
+    """A schedule that computes every tensor by its plain loops, producers first.
+
+    Raises
+    ------
+    ExprError
+        Where a tensor may be read outside of its shape.
+    """
+    flat: list[Tensor] = []
+    for o in outputs:
+        flat += [o] if isinstance(o, Tensor) else o
     return Schedule(flat)
 
 
@@ -40,6 +49,7 @@ class Schedule:
             return
         for source in inputs_of(tensor.body):
             self._add(source)
+        check_reads(tensor)
         self.stages[tensor] = Stage(self, tensor, tensor.body)
 
     def __getitem__(self, tensor: Tensor | Stage) -> Stage:

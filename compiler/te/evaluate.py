@@ -17,11 +17,13 @@ from covta.compiler.te.expr import (
     Cast,
     Const,
     Expr,
+    ExprError,
     Lookup,
     Read,
     Reduce,
     Select,
     Var,
+    const,
     require,
 )
 from covta.compiler.te.tensor import Tensor
@@ -44,13 +46,33 @@ def evaluate(
     -------
     np.ndarray
         Of the tensor's shape and dtype.
+
+    Raises
+    ------
+    ExprError
+        Where values are missing or of another type, and where a tensor is read outside of its
+        shape.
     """
     known: dict[Tensor, np.ndarray] = {}
     free: dict[Var, np.ndarray] = {}
+    require(isinstance(tensor, Tensor), f"evaluate: a tensor is needed, got {tensor!r}")
+    require(
+        isinstance(values, Mapping),
+        f"evaluate: values must be a mapping of tensors to arrays, got {type(values).__name__}",
+    )
     for t, v in values.items():
         if isinstance(t, Var):
-            free[t] = np.asarray(v, t.dtype)
+            number = v.item() if isinstance(v, np.ndarray) and v.size == 1 else v
+            free[t] = np.dtype(t.dtype).type(const(number, t.dtype).value)  # type: ignore[arg-type]
             continue
+        require(
+            isinstance(t, Tensor),
+            f"evaluate: values must be those of tensors and variables, got {t!r}",
+        )
+        require(
+            isinstance(v, np.ndarray),
+            f"{t.name} must be a NumPy array, got {type(v).__name__}",
+        )
         require(
             tuple(v.shape) == t.shape and str(v.dtype) == t.dtype,
             f"{t.name} must be {t.dtype}{list(t.shape)}, got {v.dtype}{list(v.shape)}",
@@ -102,7 +124,16 @@ _UFUNC = {
 }  # fmt: skip
 
 
-def _value(expr: Expr, env: Mapping[Var, np.ndarray], known: dict[Tensor, np.ndarray]):
+Alive = np.ndarray | None
+"""Where a value is wanted; None: everywhere."""
+
+
+def _value(
+    expr: Expr, env: Mapping[Var, np.ndarray], known: dict[Tensor, np.ndarray], alive: Alive = None
+):
+    def of(part: Expr):
+        return _value(part, env, known, alive)
+
     match expr:
         case Const(value, dtype):
             return np.dtype(dtype).type(value)
@@ -110,28 +141,42 @@ def _value(expr: Expr, env: Mapping[Var, np.ndarray], known: dict[Tensor, np.nda
             require(expr in env, f"variable {expr} has no value")
             return env[expr]
         case Binary("shr", a, b):
-            left, right = _value(a, env, known), _value(b, env, known)
+            left, right = of(a), of(b)
             width = 8 * np.dtype(a.dtype).itemsize - 1
             down = np.right_shift(left, np.clip(right, 0, width).astype(left.dtype))
             lost = np.where(right < -width, 0, left).astype(left.dtype)
             up = np.left_shift(lost, np.clip(-right, 0, width).astype(left.dtype))
             return np.where(right >= 0, down, up).astype(a.dtype)
         case Binary(op, a, b):
-            return _UFUNC[op](_value(a, env, known), _value(b, env, known))
+            return _UFUNC[op](of(a), of(b))
         case Cast(a, dtype):
-            return np.asarray(_value(a, env, known)).astype(dtype)
+            return np.asarray(of(a)).astype(dtype)
         case Select(condition, a, b):
-            return np.where(
-                _value(condition, env, known), _value(a, env, known), _value(b, env, known)
-            )
+            taken = np.asarray(of(condition))
+            yes, no = (taken, ~taken) if alive is None else (taken & alive, ~taken & alive)
+            return np.where(taken, _value(a, env, known, yes), _value(b, env, known, no))
         case Lookup(table, index):
-            return np.array(table, np.int32)[_value(index, env, known)]
+            return np.array(table, np.int32)[_index(expr, of(index), 0, len(table), alive)]
         case Read(tensor, indices):
             values = _tensor(tensor, known, env)
-            # A side of a select that is not taken may point outside.
             at = tuple(
-                np.clip(_value(i, env, known), 0, n - 1)
-                for i, n in zip(indices, tensor.shape, strict=True)
+                _index(expr, of(i), d, n, alive)
+                for d, (i, n) in enumerate(zip(indices, tensor.shape, strict=True))
             )
             return values[at]
     raise AssertionError(type(expr))
+
+
+def _index(read: Expr, index: np.ndarray, axis: int, size: int, alive: Alive) -> np.ndarray:
+    """An index that lies within its axis; a side of a select that is not taken may not."""
+    if size > np.max(index) and np.min(index) >= 0:
+        return index
+    outside = (index < 0) | (index >= size)
+    wanted = outside if alive is None else outside & alive
+    if np.any(wanted):
+        value = np.broadcast_to(index, np.shape(wanted))[wanted].flat[0]
+        raise ExprError(
+            f"{read}: index {axis} must lie in 0 ... {size - 1}, got {value}; a read that may lie"
+            " outside must stand in the side of a te.select that is then not taken"
+        )
+    return np.where(outside, 0, index)

@@ -1,7 +1,8 @@
 """Scalar expressions: frozen trees over variables, constants and elements of tensors.
 
 Python's operators build them; integers on either side become constants of the other's type. Index
-arithmetic is ``int32`` and is folded where both sides are constants, so that trees stay readable.
+arithmetic is ``int32`` and is folded where both sides are constants, so that trees stay readable;
+it wraps there as it does when it is evaluated.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ __all__ = [
     "equal",
     "maximum",
     "minimum",
+    "negate",
     "rebuild",
     "select",
     "substitute",
@@ -49,7 +51,7 @@ COMPARISONS = ("lt", "le", "eq", "ne")
 LOGIC = ("and", "or")
 ARITHMETIC = ("add", "sub", "mul", "div", "floordiv", "floormod", "min", "max", "shr")
 
-ExprLike = Union["Expr", int, float, "IterVar"]
+ExprLike = Union["Operators", int, float]
 
 
 class ExprError(ValueError):
@@ -62,11 +64,10 @@ def require(condition: bool, message: str) -> None:
         raise ExprError(message)
 
 
-class Expr:
-    """Base of all expressions; `dtype` is one of `DTYPES`."""
+class Operators:
+    """Python's operators, as trees; of expressions and of axes alike."""
 
     __slots__ = ()
-    dtype: str
 
     def astype(self, dtype: str) -> Expr:
         """This value in another type; `int8` and `int32` wrap, floats go towards zero."""
@@ -93,20 +94,57 @@ class Expr:
     def __truediv__(self, other: ExprLike) -> Expr:
         return binary("div", self, other)
 
+    def __rtruediv__(self, other: ExprLike) -> Expr:
+        return binary("div", other, self)
+
     def __floordiv__(self, other: ExprLike) -> Expr:
         return binary("floordiv", self, other)
+
+    def __rfloordiv__(self, other: ExprLike) -> Expr:
+        return binary("floordiv", other, self)
 
     def __mod__(self, other: ExprLike) -> Expr:
         return binary("floormod", self, other)
 
+    def __rmod__(self, other: ExprLike) -> Expr:
+        return binary("floormod", other, self)
+
     def __rshift__(self, other: ExprLike) -> Expr:
         return binary("shr", self, other)
 
+    def __rrshift__(self, other: ExprLike) -> Expr:
+        return binary("shr", other, self)
+
+    def __and__(self, other: ExprLike) -> Expr:
+        return binary("and", self, other)
+
+    def __rand__(self, other: ExprLike) -> Expr:
+        return binary("and", other, self)
+
+    def __or__(self, other: ExprLike) -> Expr:
+        return binary("or", self, other)
+
+    def __ror__(self, other: ExprLike) -> Expr:
+        return binary("or", other, self)
+
     def __lshift__(self, other: ExprLike) -> Expr:
-        return binary("shr", self, binary("sub", const(0, self.dtype), other))
+        value = as_expr(self)
+        return binary("shr", value, binary("sub", const(0, value.dtype), other))
+
+    def __rlshift__(self, other: ExprLike) -> Expr:
+        bits = as_expr(self)
+        return binary("shr", other, binary("sub", const(0, bits.dtype), bits))
 
     def __neg__(self) -> Expr:
-        return binary("sub", const(0, self.dtype), self)
+        value = as_expr(self)
+        return binary("sub", const(0, value.dtype), value)
+
+    def __abs__(self) -> Expr:
+        value = as_expr(self)
+        return select(value <= 0, -value, value)
+
+    def __invert__(self) -> Expr:
+        return negate(as_expr(self))
 
     def __lt__(self, other: ExprLike) -> Expr:
         return binary("lt", self, other)
@@ -120,11 +158,12 @@ class Expr:
     def __ge__(self, other: ExprLike) -> Expr:
         return binary("le", other, self)
 
-    def __and__(self, other: ExprLike) -> Expr:
-        return binary("and", self, other)
 
-    def __or__(self, other: ExprLike) -> Expr:
-        return binary("or", self, other)
+class Expr(Operators):
+    """Base of all expressions; `dtype` is one of `DTYPES`."""
+
+    __slots__ = ()
+    dtype: str
 
     def __bool__(self) -> bool:
         raise ExprError(f"an expression has no truth value at this point: {self}")
@@ -145,10 +184,18 @@ class Const(Expr):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Var(Expr):
-    """A variable, itself and no other of the same name."""
+    """A variable, itself and no other of the same name.
+
+    Parameters
+    ----------
+    name, dtype : str
+    role : str
+        ``axis`` of a `compute`, ``reduce`` for an axis of a reduction, ``free`` otherwise.
+    """
 
     name: str
     dtype: str = "int32"
+    role: str = "free"
 
     __str__ = Expr.__str__
 
@@ -259,21 +306,41 @@ class Reduce(Expr):
 # ---- building -------------------------------------------------------------------------------
 def const(value: float | bool, dtype: str = "int32") -> Const:
     """A constant; refused where `dtype` cannot hold it."""
-    require(dtype in DTYPES, f"dtype must be among {', '.join(DTYPES)}, got {dtype!r}")
+    check_dtype(dtype, DTYPES)
+    require(
+        isinstance(value, int | float | np.number | np.bool_) and not isinstance(value, complex),
+        f"a constant must be a number, got {value!r}",
+    )
+    number = value.item() if isinstance(value, np.generic) else value
     if dtype in ("int8", "int32"):
         info = np.iinfo(dtype)
         require(
-            value == int(value) and info.min <= value <= info.max,
-            f"a constant of {dtype} must lie in {info.min} ... {info.max}, got {value}",
+            info.min <= number <= info.max and number == int(number),
+            f"a constant of {dtype} must lie in {info.min} ... {info.max}, got {number}",
         )
-        return Const(int(value), dtype)
-    return Const(bool(value) if dtype == "bool" else float(value), dtype)
+        return Const(int(number), dtype)
+    if dtype == "bool":
+        return Const(bool(number), dtype)
+    require(
+        not isinstance(number, int) or abs(number) < 1 << 128,
+        f"a constant of float32 must be less than 2 ** 128, got {number}",
+    )
+    return Const(float(number), dtype)
 
 
 def var(name: str, dtype: str = "int32") -> Var:
-    """A free variable, to be bound at evaluation."""
-    require(dtype in DTYPES, f"dtype must be among {', '.join(DTYPES)}, got {dtype!r}")
-    return Var(name, dtype)
+    """A free variable, to be bound at evaluation, or a parameter of what is lowered."""
+    require(isinstance(name, str), f"a variable's name must be text, got {name!r}")
+    return Var(name, check_dtype(dtype, DTYPES))
+
+
+def check_dtype(dtype: str, among: Sequence[str] = DTYPES[:3], where: str = "") -> str:
+    """`dtype`, refused if it is not one of the names."""
+    require(
+        isinstance(dtype, str) and dtype in among,
+        f"{where}dtype must be among {', '.join(among)}, got {dtype!r}",
+    )
+    return dtype
 
 
 def as_expr(value: ExprLike, dtype: str | None = None) -> Expr:
@@ -285,6 +352,10 @@ def as_expr(value: ExprLike, dtype: str | None = None) -> Expr:
     require(
         isinstance(value, int | float | np.integer | np.floating),
         f"an expression, a number or an axis is needed, got {type(value).__name__}",
+    )
+    require(
+        dtype == "bool" or not isinstance(value, bool),
+        f"a number is needed, got {value}; == and != compare trees, te.equal compares values",
     )
     number = value.item() if isinstance(value, np.generic) else value
     return const(number, dtype or ("float32" if isinstance(number, float) else "int32"))  # type: ignore[arg-type]
@@ -298,7 +369,7 @@ _FOLD: dict[str, Callable[[int, int], int]] = {
     "floormod": lambda a, b: a % b,
     "min": min,
     "max": max,
-    "shr": lambda a, b: a >> b if b >= 0 else a << -b,
+    "shr": lambda a, b: a >> min(b, 31) if b >= 0 else a << min(-b, 32),
     "lt": lambda a, b: a < b,
     "le": lambda a, b: a <= b,
     "eq": lambda a, b: a == b,
@@ -331,8 +402,7 @@ def binary(op: str, a: ExprLike, b: ExprLike) -> Expr:
             value = _FOLD[op](a.value, b.value)  # type: ignore[arg-type]
             if op in COMPARISONS or op in LOGIC:
                 return Const(bool(value), "bool")
-            if -(1 << 31) <= value < 1 << 31:
-                return Const(value, a.dtype)
+            return Const((value + (1 << 31)) % (1 << 32) - (1 << 31), a.dtype)
     if a.dtype == "int32":
         short = _identity(op, a, b)
         if short is not None:
@@ -379,6 +449,24 @@ def equal(a: ExprLike, b: ExprLike) -> Expr:
     return binary("eq", a, b)
 
 
+def negate(condition: Expr) -> Expr:
+    """The condition that holds where `condition` does not."""
+    require(condition.dtype == "bool", f"~ takes a condition, got {condition.dtype}: {condition}")
+    match condition:
+        case Const(value, _):
+            return Const(not value, "bool")
+        case Binary("and", a, b):
+            return binary("or", negate(a), negate(b))
+        case Binary("or", a, b):
+            return binary("and", negate(a), negate(b))
+        case Binary("eq" | "ne" as op, a, b):
+            return binary("ne" if op == "eq" else "eq", a, b)
+        case Binary("lt" | "le" as op, a, b) if a.dtype != "float32":
+            return binary("le" if op == "lt" else "lt", b, a)
+    # Of what is not a number neither a < b nor b <= a holds.
+    return Select(condition, Const(False, "bool"), Const(True, "bool"))
+
+
 def all_of(*conditions: Expr) -> Expr:
     """True where all of them are."""
     result: Expr = Const(True, "bool")
@@ -410,7 +498,7 @@ def select(condition: Expr, a: ExprLike, b: ExprLike) -> Expr:
 def cast(value: ExprLike, dtype: str) -> Expr:
     """`value` in another type; integers wrap, floats are cut towards zero."""
     value = as_expr(value)
-    require(dtype in DTYPES[:3], f"dtype must be among {', '.join(DTYPES[:3])}, got {dtype!r}")
+    check_dtype(dtype)
     if value.dtype == dtype:
         return value
     if isinstance(value, Const) and dtype == "float32":

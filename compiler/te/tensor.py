@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from covta.compiler.te.expr import (
-    DTYPES,
     Expr,
+    ExprError,
     ExprLike,
+    Operators,
     Read,
     Reduce,
     Var,
     all_of,
     as_expr,
     binary,
+    check_dtype,
     const,
     format_expr,
     maximum,
@@ -44,8 +48,10 @@ __all__ = [
 
 
 @dataclass(frozen=True, eq=False)
-class IterVar:
+class IterVar(Operators):
     """One axis of a loop nest: a variable that runs over ``0 ... extent - 1``.
+
+    It may be used as the number that it stands for.
 
     Parameters
     ----------
@@ -67,35 +73,6 @@ class IterVar:
 
     def __str__(self) -> str:
         return f"{self.name} in 0..{format_expr(self.extent)}"
-
-    # An axis may be used as the number it stands for.
-    def __add__(self, other: ExprLike) -> Expr:
-        return self.var + other
-
-    __radd__ = __add__
-
-    def __sub__(self, other: ExprLike) -> Expr:
-        return self.var - other
-
-    def __rsub__(self, other: ExprLike) -> Expr:
-        return other - self.var
-
-    def __mul__(self, other: ExprLike) -> Expr:
-        return self.var * other
-
-    __rmul__ = __mul__
-
-    def __floordiv__(self, other: ExprLike) -> Expr:
-        return self.var // other
-
-    def __mod__(self, other: ExprLike) -> Expr:
-        return self.var % other
-
-    def __lt__(self, other: ExprLike) -> Expr:
-        return self.var < other
-
-    def __ge__(self, other: ExprLike) -> Expr:
-        return self.var >= other
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,6 +129,9 @@ class Tensor:
             require(e.dtype == "int32", f"{self.name}: an index must be int32, got {e.dtype}: {e}")
         return Read(self, exprs)
 
+    def __iter__(self) -> Iterator[Expr]:
+        raise ExprError(f"{self.name} cannot be iterated over: give a rule for each element")
+
     def __str__(self) -> str:
         shape = ", ".join(map(str, self.shape))
         head = f"{self.name}: {self.dtype}[{shape}]"
@@ -161,15 +141,22 @@ class Tensor:
 
 
 def _check_shape(name: str, shape: Sequence[int], dtype: str) -> tuple[int, ...]:
-    for n in shape:
-        require(
-            isinstance(n, int) and n > 0,
-            f"{name}: shape must hold positive integers, got {tuple(shape)}",
-        )
+    require(isinstance(name, str), f"a tensor's name must be text, got {name!r}")
+    sizes = _integers(shape)
     require(
-        dtype in DTYPES[:3], f"{name}: dtype must be among {', '.join(DTYPES[:3])}, got {dtype!r}"
+        sizes is not None and all(n > 0 for n in sizes),
+        f"{name}: shape must hold positive integers, got {shape}",
     )
-    return tuple(shape)
+    check_dtype(dtype, where=f"{name}: ")
+    return sizes  # type: ignore[return-value]
+
+
+def _integers(values: object) -> tuple[int, ...] | None:
+    """A sequence of integers as Python's; None for anything else."""
+    if not isinstance(values, Sequence | np.ndarray):
+        return None
+    whole = [isinstance(n, int | np.integer) and not isinstance(n, bool) for n in values]
+    return tuple(map(int, values)) if all(whole) else None
 
 
 def placeholder(shape: Sequence[int], dtype: str = "float32", name: str = "placeholder") -> Tensor:
@@ -190,47 +177,61 @@ def compute(shape: Sequence[int], body: Callable[..., ExprLike], name: str = "co
     Raises
     ------
     ExprError
-        If the rule reads with the wrong number of indices, mixes types, or hides a reduction.
+        If the rule reads with the wrong number of indices, mixes types, hides a reduction, or uses
+        another compute's axis or one of a reduction without reducing over it.
     """
-    names = [p.name for p in inspect.signature(body).parameters.values()]
-    kinds = [p.kind for p in inspect.signature(body).parameters.values()]
-    if inspect.Parameter.VAR_POSITIONAL in kinds:
-        names = [f"i{k}" for k in range(len(shape))]
-    require(
-        len(names) == len(shape),
-        f"{name}: the rule must take {len(shape)} axes, one per dimension, got {len(names)}",
-    )
-    axes = tuple(
-        IterVar(Var(n), const(s))
-        for n, s in zip(names, _check_shape(name, shape, "int32"), strict=True)
-    )
+    sizes = _check_shape(name, shape, "int32")
+    names = _axis_names(name, body, len(sizes))
+    axes = tuple(IterVar(Var(n, role="axis"), const(s)) for n, s in zip(names, sizes, strict=True))
     expr = as_expr(body(*(a.var for a in axes)))
+    own = {a.var for a in (*axes, *(expr.axes if isinstance(expr, Reduce) else ()))}
     for inner in walk(expr):
         require(
             inner is expr or not isinstance(inner, Reduce),
             f"{name}: a reduction must be the outermost part of a compute, got {expr}",
         )
+        require(
+            not isinstance(inner, Var) or inner.role == "free" or inner in own,
+            f"{name}: axis {inner} is neither an axis of this compute nor reduced over: {expr}",
+        )
     require(expr.dtype != "bool", f"{name}: elements must be numbers, got a condition: {expr}")
-    return Tensor(name, tuple(shape), expr.dtype, axes, expr)
+    return Tensor(name, sizes, expr.dtype, axes, expr)
+
+
+def _axis_names(name: str, body: Callable[..., ExprLike], rank: int) -> list[str]:
+    """What the rule calls its axes."""
+    require(callable(body), f"{name}: the rule must be a function of the axes, got {body!r}")
+    params = list(inspect.signature(body).parameters.values())
+    named = [p.name for p in params if p.kind is not inspect.Parameter.VAR_POSITIONAL]
+    rest = len(named) < len(params)
+    require(
+        len(named) <= rank if rest else len(named) == rank,
+        f"{name}: the rule must take {rank} axes, one per dimension, got {len(named)}",
+    )
+    return [f"i{k}" for k in range(rank)] if rest else named
 
 
 def reduce_axis(domain: tuple[int, int], name: str = "r") -> IterVar:
     """An axis to reduce over, ``domain[0]`` (0) up to ``domain[1] - 1``."""
-    low, high = domain
+    require(isinstance(name, str), f"an axis's name must be text, got {name!r}")
+    ends = _integers(domain)
     require(
-        low == 0 and high > 0, f"{name}: a reduction must run from 0 to at least 1, got {domain}"
+        ends is not None and len(ends) == 2 and ends[0] == 0 and ends[1] > 0,
+        f"{name}: a reduction must run from 0 to at least 1, given as (0, n), got {domain!r}",
     )
-    return IterVar(Var(name), const(high), reduce=True)
+    return IterVar(Var(name, role="reduce"), const(ends[1]), reduce=True)  # type: ignore[index]
 
 
 def _reduce(kind: str, source: ExprLike, axis: IterVar | Sequence[IterVar]) -> Expr:
-    axes = (axis,) if isinstance(axis, IterVar) else tuple(axis)
+    axes = tuple(axis) if isinstance(axis, Sequence) else (axis,)
     require(len(axes) > 0, f"{kind}: at least one axis must be given")
-    for a in axes:
+    other = "" if kind == "sum" else f"; te.{kind}imum takes two values"
+    for k, a in enumerate(axes):
         require(
             isinstance(a, IterVar) and a.reduce,
-            f"{kind}: axis must come from te.reduce_axis, got {a}",
+            f"{kind}: axis must come from te.reduce_axis, got {a}{other}",
         )
+        require(a not in axes[:k], f"{kind}: axis {a.name} is given twice")
     return Reduce(kind, as_expr(source), axes)
 
 
@@ -273,25 +274,34 @@ def pad(
     before, after : sequence of int
         Elements in front and behind, per dimension; `after` is `before` by default.
     """
-    after = before if after is None else after
+    require(isinstance(tensor, Tensor), f"pad: a tensor is needed, got {tensor!r}")
+    given = before, before if after is None else after
+    front, behind = map(_integers, given)
     require(
-        len(before) == len(after) == len(tensor.shape),
+        front is not None and behind is not None,
+        f"pad of {tensor.name}: before and after must be sequences of integers, got"
+        f" {given[0]}, {given[1]}",
+    )
+    assert front is not None
+    assert behind is not None
+    require(
+        len(front) == len(behind) == len(tensor.shape),
         f"pad of {tensor.name}: before and after must have {len(tensor.shape)} numbers, got"
-        f" {len(before)} and {len(after)}",
+        f" {len(front)} and {len(behind)}",
     )
     require(
-        all(n >= 0 for n in (*before, *after)),
-        f"pad of {tensor.name}: before and after must not be negative, got {before}, {after}",
+        all(n >= 0 for n in (*front, *behind)),
+        f"pad of {tensor.name}: before and after must not be negative, got {front}, {behind}",
     )
-    shape = [n + b + a for n, b, a in zip(tensor.shape, before, after, strict=True)]
+    shape = [n + b + a for n, b, a in zip(tensor.shape, front, behind, strict=True)]
 
     def body(*index: Expr) -> Expr:
         inside = [
             c
-            for i, n, b, a in zip(index, tensor.shape, before, after, strict=True)
+            for i, n, b, a in zip(index, tensor.shape, front, behind, strict=True)
             for c in ([i >= b] if b else []) + ([i < n + b] if a else [])
         ]
-        element = tensor[tuple(i - b for i, b in zip(index, before, strict=True))]
+        element = tensor[tuple(i - b for i, b in zip(index, front, strict=True))]
         if not inside:
             return element
         return select(all_of(*inside), element, const(value, tensor.dtype))

@@ -124,6 +124,15 @@ def test_several_functions_share_one_file():
     assert "y: int32[7, 24], result" in header
 
 
+def test_a_function_of_no_given_name_is_written_into_a_new_folder(tmp_path):
+    x = te.placeholder((4,), "int8", name="x")
+    y = te.compute((4,), lambda i: x[i] + x[i], name="y")
+    made = build_object(lower(create_schedule(y)), "aarch64")
+    code, header = made.write(tmp_path / "a" / "b", "code")
+    assert code.read_bytes() == made.code
+    assert "int32_t kernel(const int8_t *x, int8_t *y);" in header.read_text()
+
+
 def test_names_that_c_has_no_use_for_are_refused():
     x = te.placeholder((4,), "int8", name="x")
     y = te.compute((4,), lambda i: x[i] + x[i], name="y")

@@ -110,7 +110,7 @@ def test_virtual_threads_interleave_and_own_their_buffers():
     s[c].bind(outer, "vthread")
     s[b].compute_at(s[c], outer)
     assert str(lower(s)) == (
-        "def main(A: int32[4, 3], C: int32[4, 3]):\n"
+        "def kernel(A: int32[4, 3], C: int32[4, 3]):\n"
         "    for i.i in range(2):\n"
         "        allocate B: int32[2, 1, 3] in global\n"
         "        for j in range(3):\n"

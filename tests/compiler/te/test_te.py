@@ -94,6 +94,16 @@ def test_index_arithmetic_is_folded():
     assert str(te.minimum(te.const(3), te.const(5))) == "3"
 
 
+def test_constants_fold_as_they_are_evaluated():
+    big = te.const(2**31 - 1)
+    assert str(big + 1) == "-2147483648"
+    assert str(te.const(-(2**31)) // -1) == "-2147483648"
+    assert str(te.const(1) << 40) == "0"
+    assert str(te.const(-5) >> 40) == "-1"
+    y = te.compute((3,), lambda i: big + 1 + i)
+    np.testing.assert_array_equal(te.evaluate(y, {}), np.arange(3) - 2**31)
+
+
 A8 = te.placeholder((4,), "int8", name="A")
 F = te.placeholder((4,), "float32", name="F")
 

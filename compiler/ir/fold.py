@@ -1,0 +1,28 @@
+"""Which expressions are index arithmetic, and their simplification."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from covta.compiler.ir.affine import simplify
+from covta.compiler.te.expr import Expr, ExprError, Read, Var, walk
+
+__all__ = ["is_index", "tidy"]
+
+
+def is_index(expr: Expr, scalars: Collection[Var] = ()) -> bool:
+    """True for arithmetic on loops' variables, whose numbers do not overflow.
+
+    Values of tensors and scalar parameters may be anything, and what is done to them wraps.
+    """
+    return not any(isinstance(e, Read) or (isinstance(e, Var) and e in scalars) for e in walk(expr))
+
+
+def tidy(expr: Expr, scalars: Collection[Var] = ()) -> Expr:
+    """Index arithmetic and conditions on it simplified; everything else as it is."""
+    if expr.dtype not in ("int32", "bool") or not is_index(expr, scalars):
+        return expr
+    try:
+        return simplify(expr)
+    except ExprError:  # a number beyond int32: a value that wraps
+        return expr
