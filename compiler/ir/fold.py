@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from covta.compiler.ir.affine import simplify
-from covta.compiler.te.expr import Expr, ExprError, Read, Var, walk
+from covta.compiler.te.expr import Const, Expr, ExprError, Read, Var, walk
 
 __all__ = ["is_index", "tidy"]
 
@@ -23,6 +23,12 @@ def tidy(expr: Expr, scalars: Collection[Var] = ()) -> Expr:
     if expr.dtype not in ("int32", "bool") or not is_index(expr, scalars):
         return expr
     try:
-        return simplify(expr)
+        simple = simplify(expr)
     except ExprError:  # a number beyond int32: a value that wraps
         return expr
+    return simple if all(map(_fits, walk(simple))) else expr
+
+
+def _fits(expr: Expr) -> bool:
+    number = isinstance(expr, Const) and expr.dtype == "int32"
+    return not number or -(1 << 31) <= expr.value < 1 << 31  # type: ignore[attr-defined]

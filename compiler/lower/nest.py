@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from covta.compiler.ir.affine import simplify, variables
-from covta.compiler.ir.fold import is_index, tidy
+from covta.compiler.ir.fold import tidy
 from covta.compiler.ir.stmt import Allocate, Buffer, For, Function, If, Stmt, Store, seq
 from covta.compiler.lower.alu import select_alu
 from covta.compiler.lower.bounds import Bounds, inline_all
@@ -60,17 +60,20 @@ def _scalars(stage: Stage, body: Expr) -> list[Var]:
 
 
 def _check_regions(schedule: Schedule, bodies: dict[Stage, Expr]) -> None:
-    """What is computed in a loop must be read where loops alone say."""
+    """What is computed in a loop must be read where no scalar parameter says.
+
+    Where data say, all of that dimension is computed.
+    """
     for stage, body in bodies.items():
-        scalars = _scalars(stage, body)
+        scalars = set(_scalars(stage, body))
         for read in reads_of(body):
             source = schedule.stages.get(read.tensor)
             require(
                 source is None
                 or source.attached is None
-                or all(is_index(i, scalars) for i in read.indices),
+                or not any(scalars & variables(i) for i in read.indices),
                 f"compute_at: {read.tensor.name} cannot be computed in a loop, as where"
-                f" {stage.name} reads it depends on values: {read}",
+                f" {stage.name} reads it depends on a variable: {read}",
             )
 
 

@@ -160,6 +160,9 @@ def _term(term: Expr, domain: Mapping[Var, Range], facts: Sequence[Linear]) -> R
     match term:
         case Var():
             return domain.get(term, INT32)
+        case Cast(Cast(a, "int8") as small, "int32") if a.dtype == "int32":
+            low, high = bounds(a, domain, facts)
+            return (low, high) if -128 <= low and high <= 127 else _plain(small)
         case Cast(a, "int32"):
             return _plain(a)
         case Select(condition, a, b):

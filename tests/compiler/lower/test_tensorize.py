@@ -288,11 +288,11 @@ def test_operands_begin_where_the_behaviour_counts_from(theirs, mine, region):
         ),
         ((8, lambda x, i: x[i + 1]), (9, lambda x, i: x[i]), "x[i + 1] goes from 1 to 8, x has 8"),
         (
-            (9, lambda x, i: x[x[i]]),
-            (9, lambda x, i: x[x[i]]),
-            "x[x[i]] must be linear in the axes of y",
+            (9, lambda x, i: x[x[i] % 9]),
+            (9, lambda x, i: x[x[i] % 9]),
+            "x[x[i] % 9] must be linear in the axes of y",
         ),
-        ((1, lambda x, i: x[0]), (9, lambda x, i: x[x[0]]), "A[A[0]] depends on data"),
+        ((1, lambda x, i: x[0]), (9, lambda x, i: x[x[0] % 9]), "A[A[0] % 9] depends on data"),
         ((8, lambda x, i: x[i] + i), (8, lambda x, i: x[i] + i), "is not of the form x[i] + i"),
         ((8, lambda x, i: x[i] * 3), (8, lambda x, i: x[i] * 4), "is not of the form x[i] * 3"),
     ],
@@ -408,7 +408,7 @@ def test_a_behaviour_may_be_that_of_the_nest_itself():
 @pytest.mark.parametrize(
     ("theirs", "mine"),
     [
-        (lambda x: te.Lookup((1, 5, 9), x), lambda a: te.Lookup((1, 5, 8), a)),
+        (lambda x: te.Lookup((1, 5, 9), x % 3), lambda a: te.Lookup((1, 5, 8), a % 3)),
         (lambda x: x.astype("float32") / 0.0, lambda a: a.astype("float32") / -0.0),
     ],
     ids=["table", "sign of zero"],
