@@ -904,14 +904,13 @@ def _fill(a: np.ndarray, axis: int, size: int) -> np.ndarray:
 
 def pair(owner: str, name: str, value: Any, low: int) -> tuple[int, int]:
     """One or two integers as (rows, columns)."""
-    whole = isinstance(value, int)
-    both = (value, value) if whole else tuple(value) if isinstance(value, tuple | list) else ()
+    both = tuple(value) if isinstance(value, tuple | list) else (value, value)
     require(
         len(both) == 2 and all(isinstance(v, int) and not isinstance(v, bool) for v in both),
         f"{owner}.{name} must be one or two integers, got {value!r}",
     )
     require(min(both) >= low, f"{owner}.{name} must be at least {low}, got {both}")
-    return both
+    return both[0], both[1]
 
 
 def tile_sizes(n: int) -> list[int]:
