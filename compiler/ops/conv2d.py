@@ -36,7 +36,7 @@ class Conv2d(GroupedOperator):
     gather : bool or None
         Let the host put the inputs of each output side by side: for a first layer, whose few
         channels would leave lanes empty. Packed data grow by ``taps / stride**2``. None: where
-        the machine's bounds say that it halves the time.
+        the machine's bounds say that it saves a tenth of the time.
     """
 
     in_channels: int
@@ -180,10 +180,10 @@ class Conv2d(GroupedOperator):
 
 @lru_cache(maxsize=1024)
 def _gather_pays(operator: Conv2d, cfg: Config) -> bool:
-    """Whether the tightest bound halves where the host gathers inputs."""
+    """Whether the tightest bound is lower by a tenth where the host gathers inputs."""
     if operator.in_channels >= cfg.block_in or math.prod(operator.kernel) == 1:
         return False
     plain, gathered = (
         max(replace(operator, gather=gather).bounds(cfg).values()) for gather in (False, True)
     )
-    return gathered <= plain / 2
+    return gathered <= 0.9 * plain

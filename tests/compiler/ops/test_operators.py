@@ -218,7 +218,7 @@ def test_a_maximum_over_padding_takes_a_column_more():
     assert not layer.legal(cfg, knobs)
 
 
-def test_inputs_are_gathered_where_that_halves_the_time():
+def test_inputs_are_gathered_where_that_saves_time():
     edge = load_config("edge")
     first = Conv2d(
         in_channels=3, out_channels=64, height=224, width=224, kernel=7, stride=2, padding=3
