@@ -379,8 +379,8 @@ def test_stalls_follow_the_documented_formula():
     ("fields", "message"),
     [
         ({"latency_cycles": 0}, "latency_cycles must be from 1 to"),
-        ({"beats_per_cycle": 1.5}, "beats_per_cycle must be above 0"),
-        ({"beats_per_cycle": float("nan")}, "beats_per_cycle must be above 0"),
+        ({"beats_per_cycle": 1.5}, "beats_per_cycle must be from 1/8192 to 1"),
+        ({"beats_per_cycle": float("nan")}, "beats_per_cycle must be from 1/8192 to 1"),
         ({"max_outstanding": 0}, "max_outstanding must be from 1 to"),
         ({"stall_seed": -1}, "stall_seed must be from 0 to"),
         ({"stall_probability": 1.0}, "stall_probability must be from 0 to below 1"),
