@@ -56,9 +56,8 @@ class Family:
         The public Chisel VTA (2021, pipelined, default configuration, 64-bit bus).
     slice_luts, slice_ffs, carry_luts : int
         LUTs and FFs of a slice; LUTs that a carry cell takes beside those that are counted.
-    packs : bool
-        Whether two products can share a multiplier; where they cannot, ``dsp_pack`` is left out,
-        as whoever has such a device would.
+    multipliers : dict
+        How a machine's array is fitted to the family, as whoever has such a device would.
     """
 
     flat: tuple[str, ...]
@@ -67,8 +66,8 @@ class Family:
     public_rtl: dict[str, int]
     slice_luts: int
     slice_ffs: int
+    multipliers: Mapping[str, object]
     carry_luts: int = 0
-    packs: bool = True
 
     def slices(self, total: Mapping[str, float]) -> float:
         """How many slices resources take at least: by LUTs or by FFs, whichever is more."""
@@ -104,6 +103,7 @@ FAMILIES = {
         public_rtl={"LUT": 15_041, "FF": 6_458, "DSP": 256, "BRAM": 122, "LUT RAM": 49},
         slice_luts=4,
         slice_ffs=8,
+        multipliers={"dsp_pack": True, "dsp_cell": "generic"},
     ),
     "ecp5": Family(
         flat=_safely("synth_ecp5 -top vta"),
@@ -124,7 +124,7 @@ FAMILIES = {
         slice_luts=2,
         slice_ffs=2,
         carry_luts=2,
-        packs=False,
+        multipliers={"dsp_pack": False, "dsp_cell": "mult18x18d"},
     ),
 }
 
@@ -276,10 +276,19 @@ def flip_flops_at_multipliers(netlist: Mapping, family: Family) -> int:
     return count
 
 
+def multipliers_of_the_alu(netlist: Mapping, family: Family) -> int:
+    """Multipliers that MUL takes, an operation which the public RTL has not."""
+    return sum(
+        re.fullmatch(family.cells["DSP"], cell["type"]) is not None
+        and re.search(r"\balu\.\\?multiplier_\d+\.", name) is not None
+        for name, cell in netlist["modules"][TOP]["cells"].items()
+    )
+
+
 def synthesise(cfg: Config, unit: str, family_name: str, work: Path) -> dict[str, object]:
     """Totals and breakdown of one unit of a machine on one family."""
     family = FAMILIES[family_name]
-    cfg = cfg.model_copy(update={"dsp_pack": cfg.dsp_pack and family.packs})
+    cfg = Config.from_dict(cfg.to_dict() | dict(family.multipliers))
     work.mkdir(parents=True, exist_ok=True)
     (work / "design.v").write_text(to_verilog(UNITS[unit](cfg), TOP).text, encoding="utf-8")
     start = time.monotonic()
@@ -294,6 +303,7 @@ def synthesise(cfg: Config, unit: str, family_name: str, work: Path) -> dict[str
         "total": family.count(flat[TOP]),
         "ff_apart": flip_flops_apart(netlist, family, cfg) if unit == "machine" else {},
         "ff_at_multipliers": flip_flops_at_multipliers(netlist, family),
+        "dsp_of_mul": multipliers_of_the_alu(netlist, family),
         "breakdown": _breakdown(hierarchical, family),
     }
 
@@ -424,12 +434,14 @@ def _show(console: Console, result: dict, levels: int) -> None:
         table.add_row(name, *(_number(total.get(r)) for r in RESOURCES), slices)
 
     add_total("covta", result["total"])
-    rest = result["total"]["FF"]
     for group, number in result["ff_apart"].items():
-        rest -= number
         table.add_row(f"  {group}", "", f"-{_number(number)}")
+    mul = result["dsp_of_mul"]
+    if mul:
+        table.add_row("  MUL", "", "", f"-{_number(mul)}")
     if result["ff_apart"]:
-        table.add_row("  without them", "", _number(rest))
+        counted = result["total"]["FF"] - sum(result["ff_apart"].values())
+        table.add_row("  without them", "", _number(counted), _number(result["total"]["DSP"] - mul))
     table.add_row("  at multipliers", "", _number(result["ff_at_multipliers"]))
     if result["unit"] == "machine" and result["config"] == "edge":
         add_total("public RTL", family.public_rtl)

@@ -135,6 +135,9 @@ class Config(_Model, frozen=True):
         cycles an operation.
     dsp_pack : bool
         Two products in one multiplier (Xilinx DSP48): pairs of output lanes share an input.
+    dsp_cell : str
+        Multipliers of the array: ``generic``, left to synthesis, or a vendor's cell by name, where
+        synthesis would not use that cell's own registers. Cycles are the same.
     extensions : tuple of str
         Names out of `EXTENSIONS`.
     """
@@ -152,6 +155,7 @@ class Config(_Model, frozen=True):
     insn_queue_depth: Literal[4, 8, 16, 32, 64, 128] = 32
     alu_mul_lanes: int = 4
     dsp_pack: bool = False
+    dsp_cell: Literal["generic", "mult18x18d"] = "generic"
     extensions: Annotated[tuple[str, ...], BeforeValidator(_parse_names)] = ()
 
     uop_bits: Literal[32] = 32
@@ -377,6 +381,10 @@ class Config(_Model, frozen=True):
             not self.dsp_pack or (self.inp_bits == 8 and self.wgt_bits == 8),
             f"dsp_pack needs 8-bit operands, got inp_bits {self.inp_bits},"
             f" wgt_bits {self.wgt_bits}",
+        )
+        require(
+            not self.dsp_pack or self.dsp_cell == "generic",
+            f"dsp_pack needs dsp_cell generic, got {self.dsp_cell}",
         )
         for extension in self.extensions:
             require(

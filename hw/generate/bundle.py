@@ -12,6 +12,7 @@ from pathlib import Path
 
 from covta.hw.generate.constraints import sdc, xdc
 from covta.hw.generate.fusesoc import fusesoc_core
+from covta.hw.generate.models import cell_models
 from covta.hw.generate.verilog import VerilogDesign, to_verilog
 from covta.hw.generate.wrappers import intel_hw_tcl, intel_wrapper, xilinx_wrapper
 from covta.hw.params import Config, ConfigError
@@ -80,8 +81,13 @@ def build_bundle(
     def verilog(path: str, text: str, purpose: str) -> BundleFile:
         return add(path, _banner(cfg) + text, purpose)
 
+    models = [
+        add(f"models/{cell}.v", text, "a vendor's cell, for simulators")
+        for cell, text in cell_models(cfg).items()
+    ]
     files = [
         *rtl,
+        *models,
         verilog(
             "vta_xilinx.v", xilinx_wrapper(cfg, clock_mhz=clock_mhz), "Vivado block design wrapper"
         ),
@@ -93,7 +99,13 @@ def build_bundle(
         ),
         add("vta.xdc", xdc(clock_mhz=clock_mhz), "timing constraints, Vivado"),
         add("vta.sdc", sdc(clock_mhz=clock_mhz), "timing constraints, Quartus and OpenSTA"),
-        add("vta.core", fusesoc_core(cfg, version=release, sources=sources), "FuseSoC core"),
+        add(
+            "vta.core",
+            fusesoc_core(
+                cfg, version=release, sources=sources, models=[file.path for file in models]
+            ),
+            "FuseSoC core",
+        ),
         add("vta.h", render_c_header(cfg), "control registers for C drivers"),
         add("config.yaml", cfg.to_yaml(), "the configuration, resolved"),
     ]

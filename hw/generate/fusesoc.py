@@ -9,7 +9,7 @@ from covta.hw.params import Config
 __all__ = ["fusesoc_core"]
 
 
-def fusesoc_core(cfg: Config, *, version: str, sources: list[str]) -> str:
+def fusesoc_core(cfg: Config, *, version: str, sources: list[str], models: list[str]) -> str:
     """Text of the `.core` file.
 
     Parameters
@@ -19,12 +19,16 @@ def fusesoc_core(cfg: Config, *, version: str, sources: list[str]) -> str:
         Of the core.
     sources : list of str
         Verilog files of the machine, without wrappers.
+    models : list of str
+        Verilog files of vendors' cells, for simulators and linters alone.
     """
+    simulated = ["rtl", *(["models"] if models else [])]
     core = {
         "name": f"covta:accelerator:vta_{cfg.name}:{version}",
         "description": f"VTA, configuration {cfg.name}",
         "filesets": {
             "rtl": {"files": sources, "file_type": "verilogSource"},
+            **({"models": {"files": models, "file_type": "verilogSource"}} if models else {}),
             "xilinx": {
                 "files": ["vta_xilinx.v", {"vta.xdc": {"file_type": "xdc"}}],
                 "file_type": "verilogSource",
@@ -38,7 +42,7 @@ def fusesoc_core(cfg: Config, *, version: str, sources: list[str]) -> str:
             "default": {"filesets": ["rtl"], "toplevel": "vta"},
             "lint": {
                 "default_tool": "verilator",
-                "filesets": ["rtl"],
+                "filesets": simulated,
                 "toplevel": "vta",
                 "tools": {"verilator": {"mode": "lint-only", "verilator_options": ["-Wall"]}},
             },

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from amaranth import Cat, Const, Module, Mux, Signal, Value, signed, unsigned
+from amaranth import (
+    Cat,
+    ClockSignal,
+    Const,
+    Instance,
+    Module,
+    Mux,
+    Signal,
+    Value,
+    signed,
+    unsigned,
+)
 from amaranth.hdl import ShapeCastable, ValueLike
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
@@ -46,7 +57,8 @@ class MacArray(wiring.Component):
     ======= ============================= ================================
 
     The operands come straight out of block RAM. The packed style needs no register there: the
-    multipliers' own follows at once.
+    multipliers' own follows at once. With ``cfg.dsp_cell`` the registers of the plain style's
+    operands and products are those of the cell.
 
     With ``cfg.dsp_pack`` the output lanes ``2k`` and ``2k+1`` share one 25 x 8 multiplier. Its wide
     operand is ``{w_hi, 9'b0, w_lo + 128}``, so with the input ``x`` the product is
@@ -100,6 +112,9 @@ class MacArray(wiring.Component):
         if self.cfg.dsp_pack:
             self._row = self._packed_row
             self._operands = (self.inp, self.wgt)
+        elif self.cfg.dsp_cell == "mult18x18d":
+            self._row = self._cell_row
+            self._operands = (self.inp, self.wgt)
         else:
             self._row = self._plain_row
             self._operands = (
@@ -135,6 +150,15 @@ class MacArray(wiring.Component):
                     signed(bits),
                     self._inp(b, i).as_signed() * self._wgt(o, i).as_signed(),
                 )
+                for i in range(cfg.block_in)
+            ]
+            self._sum(m, b * cfg.block_out + o, _tree(m, f"tree_{b}_{o}", products))
+
+    def _cell_row(self, m: Module, b: int) -> None:
+        cfg = self.cfg
+        for o in range(cfg.block_out):
+            products = [
+                _mult18x18d(m, f"mul_{b}_{o}_{i}", self._inp(b, i), self._wgt(o, i))
                 for i in range(cfg.block_in)
             ]
             self._sum(m, b * cfg.block_out + o, _tree(m, f"tree_{b}_{o}", products))
@@ -193,6 +217,40 @@ def _register(m: Module, name: str, shape: ShapeCastable, value: ValueLike) -> S
     register = Signal(shape, name=name, reset_less=True)
     m.d.sync += register.eq(value)
     return register
+
+
+def _mult18x18d(m: Module, name: str, a: Value, b: Value) -> Value:
+    """Signed product, two cycles behind its operands, in one MULT18X18D of an ECP5.
+
+    Its registers for operands and product are in use, none has a reset ("ECP5 and ECP5-5G sysDSP
+    Usage Guide", Lattice TN1267). `covta.hw.generate.models` has what simulates it.
+    """
+    product = Signal(signed(36), name=name)
+    wide_a, wide_b = (Signal(signed(18), name=f"{name}_{operand}") for operand in ("a", "b"))
+    m.d.comb += [wide_a.eq(a.as_signed()), wide_b.eq(b.as_signed())]
+    registers = {}
+    for register in ("INPUTA", "INPUTB", "OUTPUT"):
+        registers |= {
+            f"p_REG_{register}_CLK": "CLK0",
+            f"p_REG_{register}_CE": "CE0",
+            f"p_REG_{register}_RST": "RST0",
+        }
+    m.submodules[f"{name}_cell"] = Instance(
+        "MULT18X18D",
+        **registers,
+        p_GSR="DISABLED",
+        i_CLK0=ClockSignal(),
+        i_CE0=Const(1),
+        i_RST0=Const(0),
+        i_SIGNEDA=Const(1),
+        i_SIGNEDB=Const(1),
+        i_SOURCEA=Const(0),
+        i_SOURCEB=Const(0),
+        **{f"i_A{k}": wide_a[k] for k in range(18)},
+        **{f"i_B{k}": wide_b[k] for k in range(18)},
+        **{f"o_P{k}": product[k] for k in range(36)},
+    )
+    return product[: len(a) + len(b)].as_signed()
 
 
 def _sum_and_one(m: Module, name: str, low: Value, high: Value) -> Signal:

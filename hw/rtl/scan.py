@@ -222,9 +222,9 @@ class Scan(wiring.Component):
     def _multiply(self, m: Module) -> None:
         """What the loops add to dst, src and wgt, in turns; a LOAD's height times width.
 
-        Two multipliers, with registers for operands and products; with ``cfg.dsp_pack`` in logic,
-        since the parts for that array have just enough multipliers for it. Of a sum, as many bits
-        are kept as the greatest scratchpad needs, and whether it is beyond that.
+        Two multipliers, with registers for operands and products; in logic where the array has been
+        fitted to a family, since the parts for it have just enough multipliers for that. Of a sum,
+        as many bits are kept as the greatest scratchpad needs, and whether it is beyond that.
         """
         cfg = self.cfg
         depth_bits = max(
@@ -245,6 +245,7 @@ class Scan(wiring.Component):
             m.d.sync += turn.eq(0)
         with m.Elif(turn != self.GEMM_TURNS):
             m.d.sync += turn.eq(turn + 1)
+        in_logic = cfg.dsp_pack or cfg.dsp_cell != "generic"
         products = []
         for level in ("out", "in"):
             a, b, value = (
@@ -253,7 +254,7 @@ class Scan(wiring.Component):
             )
             m.d.sync += [
                 a.eq(self._loop[f"iter_{level}"] - 1),
-                value.eq(product(m, f"product_{level}", a, b) if cfg.dsp_pack else a * b),
+                value.eq(product(m, f"product_{level}", a, b) if in_logic else a * b),
             ]
             factor = f"factor_{level}"
             with m.Switch(turn):

@@ -2,7 +2,10 @@
 
 A read takes one cycle (the memory's own register) where logic follows that can take data from
 there, else two: an output register stands behind the choice of a bank. A write presented in cycle
-``w`` is seen by reads presented in ``w + 1`` or later.
+``w`` is seen by reads presented in ``w + 1`` or later. What a read presented in ``w`` itself sees
+matters to no program whose hazards have tokens: in simulation it is the old word, while synthesis
+is told by ``no_rw_check`` (an attribute of Yosys) that it need not see to that. Block RAM of ECP5
+cannot, and would get registers and multiplexers around it.
 """
 
 from __future__ import annotations
@@ -16,6 +19,10 @@ from covta.hw.rtl.interfaces import AccWrite, SliceWrite, UopWrite, uop_banks
 
 ACC_BANKS = 2
 """Banks of acc and out, by the top bit of the address."""
+
+
+def _block_ram(*, bits: int, depth: int) -> memory.Memory:
+    return memory.Memory(shape=bits, depth=depth, init=[], attrs={"no_rw_check": 1})
 
 
 class SliceScratchpad(wiring.Component):
@@ -68,7 +75,7 @@ class SliceScratchpad(wiring.Component):
         m = Module()
         bus_bits = self.cfg.bus.data_bits
         slices = self.elem_bits // bus_bits
-        m.submodules.mem = mem = memory.Memory(shape=self.elem_bits, depth=self.depth, init=[])
+        m.submodules.mem = mem = _block_ram(bits=self.elem_bits, depth=self.depth)
         wr = mem.write_port(domain=self.write_domain, granularity=bus_bits)
         rd = mem.read_port(domain="sync")
         m.d.comb += [
@@ -120,7 +127,7 @@ class UopScratchpad(wiring.Component):
         bank_bits = banks.bit_length() - 1
         a_rows, b_rows = [], []
         for k in range(banks):
-            mem = memory.Memory(shape=cfg.uop_bits, depth=cfg.uop_depth // banks, init=[])
+            mem = _block_ram(bits=cfg.uop_bits, depth=cfg.uop_depth // banks)
             m.submodules[f"bank{k}"] = mem
             wr = mem.write_port()
             rd_a = mem.read_port(domain="sync")
@@ -292,36 +299,34 @@ class AccScratchpad(wiring.Component):
     def _acc_bank(self, m: Module, b: int) -> Value:
         """One bank of acc; returns what ALU reads, one cycle after the address.
 
-        No engine reads a row while it is written. What keeps the ports from doing so shows that to
-        synthesis, which else had to keep the old data for the read.
+        No engine reads a row while it is written: each port either reads or writes, and a bank
+        belongs to one engine at a time.
         """
         cfg = self.cfg
-        m.submodules[f"acc{b}"] = acc = memory.Memory(
-            shape=cfg.acc_elem_bits, depth=cfg.acc_depth // ACC_BANKS, init=[]
-        )
+        acc = _block_ram(bits=cfg.acc_elem_bits, depth=cfg.acc_depth // ACC_BANKS)
+        m.submodules[f"acc{b}"] = acc
         first = acc.write_port(domain="acc", granularity=cfg.bus.data_bits)
         first_read = acc.read_port()
         second = acc.write_port()
         second_read = acc.read_port(domain="alu")
-        gemm_reads, same_row = Signal(name=f"gemm_rd{b}"), Signal(name=f"same_row{b}")
+        gemm_reads = Signal(name=f"gemm_rd{b}")
         row = Signal.like(self._row, name=f"first_row{b}")
         other_row = Signal.like(self._row, name=f"second_row{b}")
         m.d.comb += [
             gemm_reads.eq(self.gemm_rd_en & (self.gemm_rd_addr[-1] == b)),
             row.eq(Mux(gemm_reads, self.gemm_rd_addr[:-1], self._row)),
             other_row.eq(Mux(self._gemm_writes, self.gemm_wr_addr[:-1], self._alu_rd_addr[:-1])),
-            same_row.eq(row == other_row),
             first.addr.eq(row),
             first.data.eq(self._word),
             first.en.eq(Mux(gemm_reads, 0, self._mask)),
             first_read.addr.eq(row),
-            first_read.en.eq(gemm_reads & ~(same_row & self._gemm_writes)),
+            first_read.en.eq(gemm_reads),
             self.gemm_rd_data[b].eq(first_read.data),
             second.addr.eq(other_row),
             second.data.eq(self.gemm_wr_data),
             second.en.eq(self._gemm_writes),
             second_read.addr.eq(other_row),
-            second_read.en.eq(~self._gemm_writes & ~(same_row & self._mask.any())),
+            second_read.en.eq(~self._gemm_writes),
         ]
         return second_read.data
 
@@ -329,9 +334,8 @@ class AccScratchpad(wiring.Component):
         """One bank of out; returns its read data, one cycle after the address."""
         cfg = self.cfg
         lanes_per_slice = cfg.bus.data_bits // cfg.acc_bits
-        m.submodules[f"out{b}"] = out = memory.Memory(
-            shape=cfg.out_elem_bits, depth=cfg.acc_depth // ACC_BANKS, init=[]
-        )
+        out = _block_ram(bits=cfg.out_elem_bits, depth=cfg.acc_depth // ACC_BANKS)
+        m.submodules[f"out{b}"] = out
         write = out.write_port(granularity=cfg.out_bits * lanes_per_slice)
         read = out.read_port(domain="store")
         gemm_writes = Signal(name=f"gemm_out{b}")

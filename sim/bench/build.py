@@ -44,12 +44,15 @@ def build_verilog(cfg: Config) -> Path:
     """The machine's Verilog, each unit's clock a port; made once for each state of `hw`."""
 
     def make(folder: Path) -> Path:
+        from covta.hw.generate.models import cell_models
         from covta.hw.generate.verilog import to_verilog
         from covta.hw.rtl.shell import Shell
 
         path = folder / "vta.v"
         with _progress(f"{cfg.name}: writing Verilog"):
-            path.write_text(to_verilog(Shell(cfg, unit_clocks=True), TOP).text, encoding="utf-8")
+            design = to_verilog(Shell(cfg, unit_clocks=True), TOP)
+            parts = (design.text, *cell_models(cfg).values())
+            path.write_text("\n".join(parts), encoding="utf-8")
         return path
 
     key = _hash(_identity(cfg), _sources_hash(), _package("amaranth"), _package("pyosys"))
@@ -186,7 +189,7 @@ def _identity(cfg: Config) -> str:
 
 @cache
 def _sources_hash() -> str:
-    files = sorted(p for p in HW.rglob("*.py") if "__pycache__" not in p.parts)
+    files = sorted(p for p in HW.rglob("*") if p.suffix in {".py", ".v"})
     return _hash(*(f"{p.relative_to(HW)}\n{p.read_text(encoding='utf-8')}" for p in files))
 
 

@@ -22,6 +22,7 @@ def prove(
     folder: Path,
     *,
     probes: Mapping[str, str] | None = None,
+    cells: Mapping[str, str] | None = None,
     max_steps: int = 4,
 ) -> None:
     """Prove every `Assert` of a component from its `Assume`s, for all time.
@@ -36,6 +37,8 @@ def prove(
         Scratch.
     probes : mapping of str to str
         Input port of the harness by the signal inside that drives it (``dut.count``).
+    cells : mapping of str to str
+        Verilog of vendors' cells in it.
     max_steps : int
         Longest induction tried.
 
@@ -45,7 +48,10 @@ def prove(
         With what the solver found.
     """
     (folder / "design.il").write_text(to_rtlil(component, "top"), encoding="utf-8")
+    for name, text in (cells or {}).items():
+        (folder / f"{name}.v").write_text(text, encoding="utf-8")
     commands = [
+        *(f"read_verilog {name}.v" for name in cells or {}),
         "read_rtlil design.il",
         "hierarchy -top top",
         "proc",

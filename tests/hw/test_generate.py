@@ -23,6 +23,11 @@ def tiny_bundle(**options):
     return build_bundle(TINY, **options)
 
 
+@cache
+def bundle_of_cells():
+    return build_bundle(load_config("ecp5_cells"))
+
+
 @pytest.fixture(scope="module")
 def files():
     return {file.path: file.text for file in tiny_bundle()}
@@ -80,6 +85,14 @@ def test_memories_start_with_a_loop_not_a_list(files):
 def test_verilator_finds_nothing_that_matters(folder, top):
     sources = ["vta.v"] + ([f"{top}.v"] if top != "vta" else [])
     log = run_verilator(["--lint-only", "-Wall", *sources, "--top", top], cwd=folder)
+    assert "%Warning" not in log
+
+
+@pytest.mark.rtl
+def test_verilator_finds_nothing_in_a_machine_of_cells(tmp_path):
+    write_bundle(bundle_of_cells(), tmp_path / "out")
+    sources = ["vta.v", "models/MULT18X18D.v"]
+    log = run_verilator(["--lint-only", "-Wall", *sources, "--top", "vta"], cwd=tmp_path / "out")
     assert "%Warning" not in log
 
 
@@ -144,6 +157,15 @@ def test_fusesoc_core_is_capi2_and_names_existing_files(files):
         for entry in fileset["files"]:
             assert (entry if isinstance(entry, str) else next(iter(entry))) in files
     assert core["targets"]["default"]["toplevel"] == "vta"
+
+
+def test_models_of_cells_are_for_simulators_alone():
+    files = {file.path: file.text for file in bundle_of_cells()}
+    core = yaml.safe_load(files["vta.core"].split("\n", 1)[1])
+    assert core["filesets"]["models"]["files"] == ["models/MULT18X18D.v"]
+    assert "module MULT18X18D" in files["models/MULT18X18D.v"]
+    assert {name for name, t in core["targets"].items() if "models" in t["filesets"]} == {"lint"}
+    assert "models" not in files["vta_hw.tcl"]
 
 
 def test_configuration_comes_back(files):

@@ -158,6 +158,14 @@ REFUSALS = {
         {"dsp_pack": True, "wgt_bits": 4},
         "dsp_pack needs 8-bit operands, got inp_bits 8, wgt_bits 4",
     ),
+    "dsp_pack of cells": (
+        {"dsp_pack": True, "dsp_cell": "mult18x18d"},
+        "dsp_pack needs dsp_cell generic, got mult18x18d",
+    ),
+    "dsp_cell": (
+        {"dsp_cell": "dsp58"},
+        "dsp_cell: Input should be 'generic' or 'mult18x18d', got 'dsp58'",
+    ),
     "extension": (
         {"extensions": ["warp"]},
         "extensions must be among requantize, pad_min, got 'warp'",
