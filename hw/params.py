@@ -575,8 +575,9 @@ def load_config(source: str | Path) -> Config:
         if path.parent == Path(".") and stem in builtin:
             path = builtin[stem]
         else:
+            missing = "is a folder" if path.is_dir() else "no such file"
             raise ConfigError(
-                f"{source}: no such file, and no built-in configuration"
+                f"{source}: {missing}, and no built-in configuration"
                 f" (there are {', '.join(builtin)})"
             )
     try:

@@ -230,7 +230,9 @@ class Program:
         known |= {f"{kind}_{k}" for kind in ("region", "expect") for k in range(len(addrs))}
         for name in arrays:
             if name not in known:
-                raise ProgramError(f"unknown key {name!r}")
+                numbered = re.fullmatch(r"(region|expect)_(0|[1-9]\d*)", name)
+                rule = f": region_addr has {len(addrs)} entries" if numbered else ""
+                raise ProgramError(f"unknown key {name!r}{rule}")
         regions = tuple(_bytes(arrays, f"region_{k}") for k in range(len(addrs)))
         expected = tuple(
             _bytes(arrays, f"expect_{k}") if f"expect_{k}" in arrays else None

@@ -107,7 +107,10 @@ WRONG = {
         "must lie whole in region_1",
     ),
     "expect size": ({"expect_0": np.zeros(63, np.uint8)}, "expect_0: must have the size"),
-    "expect without region": ({"expect_2": np.zeros(4, np.uint8)}, "unknown key 'expect_2'"),
+    "expect without region": (
+        {"expect_2": np.zeros(4, np.uint8)},
+        "unknown key 'expect_2': region_addr has 2 entries",
+    ),
     "base count": ({"base_ptrs": np.zeros(5, np.uint64)}, "base_ptrs: must hold 6 values, got 5"),
     "base alignment": ({"base_ptrs": np.full(6, 2, np.uint64)}, "must be a multiple of 4"),
     "tokens": ({"initial_tokens": np.full(4, 256, np.uint32)}, "four counts from 0 to 255"),

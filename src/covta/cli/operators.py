@@ -126,7 +126,7 @@ def lower(
         try:
             compiled.program.save(output)
         except OSError as error:
-            _refuse(f"cannot write: {error}")
+            _refuse(f"{output}: cannot be written: {error.strerror or error}")
     if stage is None:
         console = Console()
         table = Table("stage", "lines", title=f"{name} on {cfg.name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -104,6 +105,11 @@ def run(
             max_outstanding=max_outstanding,
             stall_seed=stall_seed,
         )
+    except ValueError as error:
+        field, rule = str(error).split(" ", 1)
+        option = "latency" if field == "latency_cycles" else field.replace("_", "-")
+        _refuse(f"--{option} {rule}")
+    try:
         device = open_device(on.value)
         waveform = trace if on is DeviceName.rtl else None
         if trace is not None and on is DeviceName.functional:
@@ -111,16 +117,13 @@ def run(
         result = device.run(program, dram, waveform=waveform)
     except (ValueError, OSError, DeviceError) as error:
         _refuse(error)
-    try:
-        if dump is not None:
-            _dump(program, result, dump)
-        if trace is not None and result.trace is not None:
-            from covta.sim.timeline import write_timeline
+    if dump is not None:
+        _write(dump, lambda path: _dump(program, result, path))
+    if trace is not None and result.trace is not None:
+        from covta.sim.timeline import write_timeline
 
-            cfg, insn, spans = program.config, program.insn, result.trace
-            _write_whole(trace, lambda part: write_timeline(cfg, insn, spans, part))
-    except OSError as error:
-        _refuse(f"cannot write: {error}")
+        cfg, insn, spans = program.config, program.insn, result.trace
+        _write(trace, lambda path: _write_whole(path, partial(write_timeline, cfg, insn, spans)))
     if as_json:
         typer.echo(json.dumps(report.as_json(program, result)))
     else:
@@ -139,6 +142,13 @@ def _check_target(option: str, path: Path, source: Path) -> None:
         _refuse(f"{option} {path}: no such folder")
     if path.is_dir():
         _refuse(f"{option} {path}: is a folder")
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    try:
+        write(path)
+    except OSError as error:
+        _refuse(f"{path}: cannot be written: {error.strerror or error}")
 
 
 def _write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -210,11 +220,9 @@ def asm(
             program = program_from_text(cfg, text, str(source), insn_addr=insn_addr)
         else:
             program = program_like(Program.load(like), text, str(source))
-        program.save(output)
     except (AssemblerError, ConfigError, ProgramError) as error:
         _refuse(error)
-    except OSError as error:
-        _refuse(f"cannot write: {error}")
+    _write(output, program.save)
 
 
 @app.command()
@@ -242,7 +250,6 @@ def info(file: Annotated[Path, typer.Argument(help="A program, .npz.")]) -> None
 
 def _write_text(path: Path, text: str, source: Path) -> None:
     _check_target("-o", path, source)
-    try:
-        _write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        _refuse(f"cannot write: {error}")
+    _write(
+        path, lambda path: _write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
+    )
