@@ -10,8 +10,10 @@ __all__ = [
     "ACC_LATENCY_CYCLES",
     "FILL_CYCLES",
     "LOAD_LATENCY_CYCLES",
+    "SLOW_LATENCY_CYCLES",
     "STORE_LATENCY_CYCLES",
     "beats",
+    "slow_cycles",
     "work_cycles",
 ]
 
@@ -24,6 +26,9 @@ ACC_LATENCY_CYCLES = 1200
 STORE_LATENCY_CYCLES = 160
 """What a store may take beside its beats."""
 
+SLOW_LATENCY_CYCLES = 100
+"""Of memory on which a program should not be much slower."""
+
 FILL_CYCLES = 8
 """From the last element of an engine's instruction to its being complete."""
 
@@ -33,6 +38,13 @@ def beats(cfg: Config, op: Load | Store) -> int:
     tensor = op.src if isinstance(op, Load) else op.dst
     size_bytes = op.y_size * op.x_size * isa(cfg).elem_bytes(tensor.memory)
     return -(-size_bytes // cfg.bus_bytes)
+
+
+def slow_cycles(cfg: Config, load: Load) -> float:
+    """Cycles between a load's bursts, each a row at most, on memory of `SLOW_LATENCY_CYCLES`."""
+    row_bytes = load.x_size * isa(cfg).elem_bytes(load.src.memory)
+    bursts = load.y_size * -(-row_bytes // (cfg.bus_bytes * cfg.bus.max_burst_beats))
+    return bursts * SLOW_LATENCY_CYCLES / cfg.bus.max_outstanding
 
 
 def work_cycles(cfg: Config, op: Op) -> int:

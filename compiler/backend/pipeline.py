@@ -14,6 +14,7 @@ import numpy as np
 
 from covta.compiler.backend.allocate import allocate
 from covta.compiler.backend.compress import compress
+from covta.compiler.backend.costs import slow_cycles
 from covta.compiler.backend.depend import dependences
 from covta.compiler.backend.drain import drain
 from covta.compiler.backend.emit import emit
@@ -153,7 +154,8 @@ def compile_trace(
 class _Placed:
     """Where tiles lie, in which order they are loaded, and how long that takes at least.
 
-    `lead` is that of what keeps operands.
+    `lead` is that of what keeps operands; `cycles` are those of the usual memory, or of loads on a
+    slow one if that is more.
     """
 
     trace: Trace
@@ -212,6 +214,8 @@ def _kept(cfg: Config, trace: Trace, rings: _Placed) -> _Placed:
 def _placed(cfg: Config, trace: Trace, lead: int | None, *, full: bool = False) -> _Placed:
     placement = allocate(cfg, trace, lead=lead, full=full)
     merged, cycles = prefetch(cfg, trace, merge_loads(trace, placement), placement)
+    slow = sum(slow_cycles(cfg, op) for op in merged.ops if isinstance(op, Load))
+    cycles = max(cycles, round(slow))
     return _Placed(trace=trace, lead=lead, placement=placement, merged=merged, cycles=cycles)
 
 
