@@ -54,8 +54,9 @@ class Family:
         Pattern of cell types for each resource.
     public_rtl : dict of str to int
         The public Chisel VTA (2021, pipelined, default configuration, 64-bit bus).
-    slice_luts, slice_ffs, carry_luts : int
-        LUTs and FFs of a slice; LUTs that a carry cell takes beside those that are counted.
+    slice_luts, slice_ffs, carry_luts, ram_luts : int
+        LUTs and FFs of a slice; LUTs that a carry cell and a cell of LUT RAM take, beside those
+        that are counted.
     multipliers : dict
         How a machine's array is fitted to the family, as whoever has such a device would.
     """
@@ -67,11 +68,13 @@ class Family:
     slice_luts: int
     slice_ffs: int
     multipliers: Mapping[str, object]
+    ram_luts: int
     carry_luts: int = 0
 
     def slices(self, total: Mapping[str, float]) -> float:
         """How many slices resources take at least: by LUTs or by FFs, whichever is more."""
         luts = total["LUT"] + self.carry_luts * total.get("carry", 0)
+        luts += self.ram_luts * total.get("LUT RAM", 0)
         return math.ceil(max(luts / self.slice_luts, total["FF"] / self.slice_ffs))
 
     def count(self, by_type: Counter[str]) -> dict[str, float]:
@@ -104,6 +107,7 @@ FAMILIES = {
         slice_luts=4,
         slice_ffs=8,
         multipliers={"dsp_pack": True, "dsp_cell": "generic"},
+        ram_luts=4,
     ),
     "ecp5": Family(
         flat=_safely("synth_ecp5 -top vta"),
@@ -125,6 +129,7 @@ FAMILIES = {
         slice_ffs=2,
         carry_luts=2,
         multipliers={"dsp_pack": False, "dsp_cell": "mult18x18d"},
+        ram_luts=6,
     ),
 }
 
