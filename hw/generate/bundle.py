@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from covta.hw.generate.cells import cell_models
 from covta.hw.generate.constraints import sdc, xdc
 from covta.hw.generate.fusesoc import fusesoc_core
-from covta.hw.generate.models import cell_models
 from covta.hw.generate.verilog import VerilogDesign, to_verilog
 from covta.hw.generate.wrappers import intel_hw_tcl, intel_wrapper, xilinx_wrapper
 from covta.hw.params import Config, ConfigError

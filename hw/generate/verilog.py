@@ -17,6 +17,7 @@ from pathlib import Path
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 
+from covta.hw.generate.cells import wrapped_cells
 from covta.hw.generate.tools import run_yosys
 
 __all__ = ["VerilogDesign", "to_rtlil", "to_verilog"]
@@ -115,7 +116,8 @@ def to_verilog(component: wiring.Component, top: str) -> VerilogDesign:
     """
     with tempfile.TemporaryDirectory(prefix="covta-") as folder:
         work = Path(folder)
-        (work / "design.il").write_text(to_rtlil(component, top), encoding="utf-8")
+        design = to_rtlil(component, top)
+        (work / "design.il").write_text(design, encoding="utf-8")
         run_yosys(
             (
                 "read_rtlil design.il",
@@ -133,7 +135,8 @@ def to_verilog(component: wiring.Component, top: str) -> VerilogDesign:
         "rst",
         *("__".join(map(str, p)) for p, _, _ in component.signature.flatten(component)),
     ]
-    modules = dict(sorted(_split(text), key=lambda item: (item[0] != top, item[0])))
+    found = [*_split(text), *wrapped_cells(design).items()]
+    modules = dict(sorted(found, key=lambda item: (item[0] != top, item[0])))
     assert top in modules, f"{top} is missing"
     modules[top] = _order_ports(modules[top], ports)
     return VerilogDesign(top=top, modules=modules)

@@ -220,35 +220,12 @@ def _register(m: Module, name: str, shape: ShapeCastable, value: ValueLike) -> S
 
 
 def _mult18x18d(m: Module, name: str, a: Value, b: Value) -> Value:
-    """Signed product, two cycles behind its operands, in one MULT18X18D of an ECP5.
-
-    Its registers for operands and product are in use, none has a reset ("ECP5 and ECP5-5G sysDSP
-    Usage Guide", Lattice TN1267). `covta.hw.generate.models` has what simulates it.
-    """
-    product = Signal(signed(36), name=name)
+    """Signed product, two cycles behind its operands, in ``hw/cells/vta_mult18x18d.v``."""
     wide_a, wide_b = (Signal(signed(18), name=f"{name}_{operand}") for operand in ("a", "b"))
+    product = Signal(signed(36), name=name)
     m.d.comb += [wide_a.eq(a.as_signed()), wide_b.eq(b.as_signed())]
-    registers = {}
-    for register in ("INPUTA", "INPUTB", "OUTPUT"):
-        registers |= {
-            f"p_REG_{register}_CLK": "CLK0",
-            f"p_REG_{register}_CE": "CE0",
-            f"p_REG_{register}_RST": "RST0",
-        }
     m.submodules[f"{name}_cell"] = Instance(
-        "MULT18X18D",
-        **registers,
-        p_GSR="DISABLED",
-        i_CLK0=ClockSignal(),
-        i_CE0=Const(1),
-        i_RST0=Const(0),
-        i_SIGNEDA=Const(1),
-        i_SIGNEDB=Const(1),
-        i_SOURCEA=Const(0),
-        i_SOURCEB=Const(0),
-        **{f"i_A{k}": wide_a[k] for k in range(18)},
-        **{f"i_B{k}": wide_b[k] for k in range(18)},
-        **{f"o_P{k}": product[k] for k in range(36)},
+        "vta_mult18x18d", i_clk=ClockSignal(), i_a=wide_a, i_b=wide_b, o_p=product
     )
     return product[: len(a) + len(b)].as_signed()
 

@@ -44,7 +44,7 @@ def build_verilog(cfg: Config) -> Path:
     """The machine's Verilog, each unit's clock a port; made once for each state of `hw`."""
 
     def make(folder: Path) -> Path:
-        from covta.hw.generate.models import cell_models
+        from covta.hw.generate.cells import cell_models
         from covta.hw.generate.verilog import to_verilog
         from covta.hw.rtl.shell import Shell
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from amaranth.lib import wiring
 
+from covta.hw.generate.cells import wrapped_cells
 from covta.hw.generate.tools import ToolError, run_yosys
 from covta.hw.generate.verilog import to_rtlil
 
@@ -38,7 +39,7 @@ def prove(
     probes : mapping of str to str
         Input port of the harness by the signal inside that drives it (``dut.count``).
     cells : mapping of str to str
-        Verilog of vendors' cells in it.
+        Models of vendors' cells in it.
     max_steps : int
         Longest induction tried.
 
@@ -47,11 +48,13 @@ def prove(
     ProofError
         With what the solver found.
     """
-    (folder / "design.il").write_text(to_rtlil(component, "top"), encoding="utf-8")
-    for name, text in (cells or {}).items():
+    design = to_rtlil(component, "top")
+    (folder / "design.il").write_text(design, encoding="utf-8")
+    verilog = {**wrapped_cells(design), **(cells or {})}
+    for name, text in verilog.items():
         (folder / f"{name}.v").write_text(text, encoding="utf-8")
     commands = [
-        *(f"read_verilog {name}.v" for name in cells or {}),
+        *(f"read_verilog {name}.v" for name in verilog),
         "read_rtlil design.il",
         "hierarchy -top top",
         "proc",

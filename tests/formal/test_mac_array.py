@@ -5,7 +5,7 @@ from amaranth.hdl import Assert, Module, Signal
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In
 
-from covta.hw.generate.models import cell_models
+from covta.hw.generate.cells import cell_models
 from covta.hw.params import Config
 from covta.hw.rtl.mac_array import MacArray
 
