@@ -247,7 +247,7 @@ def show(console: Console, rows: list[dict[str, Any]], title: str) -> None:
     """One table."""
     table = Table(
         "layer", "cycles", "array %", "array", "ALU", "load", "store", "bounded by", "bound", "%",
-        "with start", "%", "", title=title,
+        "with start", "%", "compiled in s", "", title=title,
     )  # fmt: skip
     for r in rows:
         numbers = [r[f"{k}_cycles"] for k in ("array", "alu", "load", "store")]
@@ -256,9 +256,10 @@ def show(console: Console, rows: list[dict[str, Any]], title: str) -> None:
             "" if r["array_percent"] is None else f"{r['array_percent']:.1f}",
             *(f"{n:,}" for n in numbers), r["bound"], f"{r['bounds'][r['bound']]:,}",
             f"{r['percent']:.1f}", f"{r['bound_with_start']:,}", f"{r['percent_with_start']:.1f}",
+            f"{r['default_seconds'] + r['compile_seconds']:.2f}",
             "" if r["right"] else "WRONG",
         )  # fmt: skip
-    for column in table.columns[1:12]:
+    for column in table.columns[1:13]:
         column.justify = "right"
     console.print(table)
 
@@ -274,7 +275,7 @@ def main() -> int:
     parser.add_argument("--tune", type=int, default=1, help="settings to try of each layer")
     parser.add_argument("--json", type=Path, help="write the figures here")
     options = parser.parse_args()
-    console = Console(width=150)
+    console = Console(width=160)
     everything = []
     for config in options.config or ["edge"]:
         cfg = machine(config)
@@ -304,7 +305,14 @@ def main() -> int:
                         mine = [r for r in rows if r["padding"] == padding and r["layer"] != "C1"]
                         if mine:
                             total = sum(r["times"] * r["cycles"] for r in mine)
-                            console.print(f"C2-C11 with repeats, {padding}: {total:,} cycles")
+                            spent = sum(
+                                r["times"] * (r["default_seconds"] + r["compile_seconds"])
+                                for r in mine
+                            )
+                            console.print(
+                                f"C2-C11 with repeats, {padding}: {total:,} cycles,"
+                                f" compiled in {spent:.1f} s"
+                            )
                 everything += rows
     if options.json:
         options.json.write_text(json.dumps(everything, indent=2) + "\n", encoding="utf-8")
