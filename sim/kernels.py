@@ -38,7 +38,9 @@ __all__ = [
     "moved_elems",
     "requantize",
     "shift_right",
+    "stage_store",
     "uop_extent",
+    "write_staged",
 ]
 
 OPCODE = column("opcode")
@@ -343,6 +345,22 @@ def exec_store(state, dram, insn):
         start = (insn[SRAM_BASE] + y * insn[X_SIZE]) * lanes
         _store_lanes(dram.data, at, acc, start, insn[X_SIZE] * lanes, state.out_bits)
     return 0
+
+
+@jit
+def stage_store(state, insn, stage, at):
+    """Write what a STORE moves to byte `at` of a buffer, instead of DRAM."""
+    acc, lanes = state.acc.ravel(), state.acc.shape[1]
+    count = insn[X_SIZE] * insn[Y_SIZE] * lanes
+    _store_lanes(stage, at, acc, insn[SRAM_BASE] * lanes, count, state.out_bits)
+
+
+@jit
+def write_staged(dram, addr, stage, at, size):
+    """Copy bytes from a buffer to DRAM, where there is any."""
+    to = _locate(dram, addr, size)
+    if to >= 0:
+        dram.data[to : to + size] = stage[at : at + size]
 
 
 # ---- GEMM --------------------------------------------------------------------------------------

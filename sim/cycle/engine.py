@@ -11,6 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from covta.hw.faults import FaultCause
+from covta.hw.isa import MemoryType
 from covta.hw.microarchitecture import (
     ALU_QUEUE_DEPTH,
     COMPUTE_RETIRE_DEPTH,
@@ -65,16 +66,29 @@ from covta.sim.cycle.memory import (
     receive,
     report,
     start_transfers,
+    steady,
     take_row,
 )
-from covta.sim.cycle.state import NEVER, RING
+from covta.sim.cycle.state import BEAT_RING, NEVER, RING
 from covta.sim.decode import column
 from covta.sim.jit import jit
-from covta.sim.kernels import check_transfer, exec_alu, exec_gemm, exec_load, exec_store
+from covta.sim.kernels import (
+    check_transfer,
+    exec_alu,
+    exec_gemm,
+    exec_load,
+    stage_store,
+    write_staged,
+)
 
 UNIT = column("unit")
 FETCH_RING = 256
 """Beats of instructions that are remembered: more than the fetch buffer holds."""
+
+STAGED = 4
+"""Stores whose bytes are kept until written: more than have bursts to be granted."""
+
+OUT = int(MemoryType.OUT)
 
 CLIENT_FETCH, CLIENT_COMPUTE, CLIENT_LOAD = range(3)
 """Order of priority at the read engine."""
@@ -118,7 +132,7 @@ def grant_client(p, r, gens, ring_last, ahead_last, ahead_beats, t):
 
 # ---- fetch -------------------------------------------------------------------------------------
 @jit
-def fetch_burst(p, r, regions, ring_last, beat_at, beat_bad, t):
+def fetch_burst(p, r, regions, ring_last, read_at, beat_at, beat_bad, t):
     """The offered burst of fetch is granted in cycle `t`."""
     beats, addr = r.f_request_beats, r.f_request_addr
     index = r.read_grants % RING
@@ -127,10 +141,12 @@ def fetch_burst(p, r, regions, ring_last, beat_at, beat_bad, t):
     for k in range(beats):
         at = next_beat(p, r, due)
         r.r_free_at = at + 1
+        read_at[(r.read_beats + k) % BEAT_RING] = at
         slot = (r.f_beats_in + k) % FETCH_RING
         beat_at[slot] = at
         beat_bad[slot] = bad_beat(p, regions, addr + k * p.bus_bytes, 1) == 0
     r.f_beats_in += beats
+    r.read_beats += beats
     ring_last[index] = at
     r.fetch_beats += beats
     progress(r, at)
@@ -281,6 +297,46 @@ def push(r, tokens, pushed, queue, insn, t):
         report(r, t, TOKEN_OVERFLOW, insn, 4 + queue)
 
 
+@jit
+def write_burst(p, regions, dram, addr, beats, stage, at):
+    """Write a granted burst, which comes to its end even after a fault; bad beats go nowhere."""
+    if bad_beat(p, regions, addr, beats) == beats:
+        write_staged(dram, addr, stage, at, beats * p.bus_bytes)
+    else:
+        for k in range(beats):
+            offset = k * p.bus_bytes
+            write_staged(dram, addr + offset, stage, at + offset, p.bus_bytes)
+
+
+@jit
+def forget_later(p, r, loaders, ring_last, ring_beats, ring_client, read_at, w_beat_at):
+    """Take out of the counters what they were given ahead of time, and comes after the fault."""
+    t = r.fault_at
+    r.gemm_busy -= max(r.m_last - t, 0)
+    r.alu_busy -= max(r.a_busy_last - t, 0)
+    beat = r.read_beats
+    for k in range(r.read_grants - 1, max(r.read_grants - RING, 0) - 1, -1):
+        slot = k % RING
+        if ring_last[slot] <= t:
+            break
+        beats = ring_beats[slot]
+        late = min(beats, ring_last[slot] - t)  # of beats that follow one another
+        if not steady(p):
+            late = 0
+            for n in range(1, beats + 1):
+                late += read_at[(beat - n) % BEAT_RING] > t
+        beat -= beats
+        client = ring_client[slot]
+        if client == CLIENT_FETCH:
+            r.fetch_beats -= late
+        else:
+            loaders[client - 1].read_beats -= late
+    for k in range(r.write_beats - 1, max(r.write_beats - BEAT_RING, 0) - 1, -1):
+        if w_beat_at[k % BEAT_RING] <= t:
+            break
+        r.write_beats -= 1
+
+
 LOAD_COMPUTE, COMPUTE_LOAD, COMPUTE_STORE, STORE_COMPUTE = range(4)
 
 
@@ -324,7 +380,9 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
     queue_at = np.full((3, count + 1), NEVER, np.int64)
     queue_in, queue_out = np.zeros(3, np.int64), np.zeros(3, np.int64)
     beat_at, beat_bad = np.zeros(FETCH_RING, np.int64), np.zeros(FETCH_RING, np.bool_)
-    ring_last = np.zeros(RING, np.int64)
+    ring_last, ring_beats = np.zeros(RING, np.int64), np.zeros(RING, np.int64)
+    ring_client = np.zeros(RING, np.int64)
+    read_at, w_beat_at = np.zeros(BEAT_RING, np.int64), np.zeros(BEAT_RING, np.int64)
     ahead_last, ahead_beats = np.zeros(RING, np.int64), np.zeros(RING, np.int64)
     l_insn, l_at = np.zeros((2, RING), np.int64), np.zeros((2, RING), np.int64)
     l_done = np.full((2, RING), NEVER, np.int64)
@@ -337,6 +395,10 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
     w_b = np.zeros(RING, np.int64)
     leave_at = np.zeros(STORE_ELEM_DEPTH, np.int64)
     storing = np.zeros((RING, 3), np.int64)  # insn, dispatched at, complete at
+    out_bytes = p.acc_depth * elem_bytes[OUT]
+    stage = np.zeros(
+        STAGED * out_bytes, np.uint8
+    )  # what stores moved, until their bursts are granted
     pushed = np.zeros(4, np.int64)
     compute_loader, load_loader = loaders[0], loaders[1]
     visits = 0
@@ -364,7 +426,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
             and queue_in[1] == queue_out[1]
             and queue_in[2] == queue_out[2]
         )
-        if r.fault_at <= t:
+        if r.fault_at < t:
             break
         idle = (
             fetch_idle
@@ -385,12 +447,15 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
         beats0, beats1 = burst_beats(p, gens[0]), burst_beats(p, gens[1])
         granted, look = grant_client(p, r, gens, ring_last, ahead_last, ahead_beats, t)
         wake = min(wake, look)
+        ring_client[r.read_grants % RING] = granted
         if granted == CLIENT_FETCH:
-            fetch_burst(p, r, regions, ring_last, beat_at, beat_bad, t)
+            ring_beats[r.read_grants % RING] = r.f_request_beats
+            fetch_burst(p, r, regions, ring_last, read_at, beat_at, beat_bad, t)
         elif granted >= 0:
             n = granted - 1
             g = gens[n]
             beats = beats0 if n == 0 else beats1
+            ring_beats[r.read_grants % RING] = beats
             receive(
                 p,
                 r,
@@ -407,6 +472,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                 beats,
                 g.beats == beats,
                 ring_last,
+                read_at,
             )
             if granted == CLIENT_LOAD:
                 ahead_last[r.ahead_in % RING] = ring_last[(r.read_grants - 1) % RING]
@@ -700,6 +766,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                     w_at,
                     w_aw,
                     w_b,
+                    w_beat_at,
                     leave_at,
                     storing[n % RING, 1] + 1,
                     t,
@@ -707,10 +774,15 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                     g.addr,
                     beats,
                 )
+                staged = r.st_written % STAGED * out_bytes + r.st_written_bytes
+                write_burst(p, regions, dram, g.addr, beats, stage, staged)
+                r.st_written_bytes += beats * p.bus_bytes
                 r.st_answered = n
                 if last:
                     storing[n % RING, 2] = answer + 1
                     r.st_answered = n + 1
+                    r.st_written += 1
+                    r.st_written_bytes = 0
             else:
                 wake = min(wake, at)
         moved, _ = generator_step(p, r, g, beats, store_granted)
@@ -746,7 +818,8 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                     else:
                         r.st_generating = 1
                         load_block(p, g, table, base_ptr, elem_bytes, i)
-                        exec_store(state, dram, table[i])
+                        stage_store(state, table[i], stage, r.st_staged % STAGED * out_bytes)
+                        r.st_staged += 1
         if leaves:
             r.st_checked = -1
             r.st_generating = 0
@@ -783,8 +856,8 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
         if not changed and not every_cycle:
             following = max(min(wake, r.fault_at), t + 1)
         quiet_at = r.last_progress + 1 + p.watchdog
-        if following > quiet_at:
-            following = max(quiet_at, t)
+        if following > quiet_at and r.fault_at > t:
+            following = max(quiet_at, t + 1)
             insn = 0
             if load_visible:
                 insn = queue[0, queue_out[0]]
@@ -792,7 +865,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                 insn = scanned[r.q_out % RING, 0]
             elif r.st_checked >= 0:
                 insn = r.st_checked
-            report(r, following, WATCHDOG, insn, 9)
+            report(r, max(quiet_at, t), WATCHDOG, insn, 9)
         span = following - t
         r.load_token_stall += span * load_stall
         r.compute_token_stall += span * compute_stall
@@ -804,4 +877,6 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
         t = following
     for k in range(4):
         tokens[k] += pushed[k]
+    if r.fault_at < NEVER:
+        forget_later(p, r, loaders, ring_last, ring_beats, ring_client, read_at, w_beat_at)
     return visits

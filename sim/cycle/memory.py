@@ -11,7 +11,7 @@ import numpy as np
 
 from covta.hw.faults import FaultCause
 from covta.hw.microarchitecture import PAGE_BYTES, STORE_ELEM_DEPTH, STORE_OUT_LATENCY_CYCLES
-from covta.sim.cycle.state import NEVER, RING
+from covta.sim.cycle.state import BEAT_RING, NEVER, RING
 from covta.sim.decode import column
 from covta.sim.dram import AR, AW, RATE_ONE, B, R, W, stall
 from covta.sim.jit import jit
@@ -149,16 +149,24 @@ def next_beat(p, r, due):
 
 
 @jit
-def take_beats(p, r, beats, due, ready_at):
+def steady(p):
+    """Whether the beats of a burst follow one another, and none need be remembered."""
+    return p.rate >= RATE_ONE and p.threshold == 0
+
+
+@jit
+def take_beats(p, r, beats, due, ready_at, read_at):
     """Beats one after the other to a taker that is ready from `ready_at` on; cycle of the last."""
-    if p.rate >= RATE_ONE and p.threshold == 0:
+    if steady(p):
         t = max(max(due, r.r_free_at), ready_at) + beats - 1
     else:
         t = 0
-        for _ in range(beats):
+        for k in range(beats):
             t = max(next_beat(p, r, due), ready_at)
             r.r_free_at = t + 1
+            read_at[(r.read_beats + k) % BEAT_RING] = t
     r.r_free_at = t + 1
+    r.read_beats += beats
     return t
 
 
@@ -222,6 +230,7 @@ def receive(
     beats,
     row_last,
     ring_last,
+    read_at,
 ):
     """A burst of a Loader is granted in cycle `t`: its beats, and the padding that follows them."""
     index = r.read_grants % RING
@@ -235,11 +244,12 @@ def receive(
         over = max(ld.room * per_elem - ld.row_beats, 0)
     first_bad = min(bad, over)
     if first_bad < beats:
-        at = take_beats(p, r, first_bad + 1, due, ld.step_at)
+        at = take_beats(p, r, first_bad + 1, due, ld.step_at, read_at)
         report(r, at + 1, SCRATCHPAD if over <= bad else BUS_ERROR, i, ld.rank)
-        last = at if first_bad + 1 == beats else take_beats(p, r, beats - first_bad - 1, due, 0)
+        rest = beats - first_bad - 1  # taken again once the machine has stopped
+        last = at if rest == 0 else take_beats(p, r, rest, due, at + 2, read_at)
     else:
-        last = take_beats(p, r, beats, due, ld.step_at)
+        last = take_beats(p, r, beats, due, ld.step_at, read_at)
     ring_last[index] = last
     ld.read_beats += beats
     ld.step_at = last + 1
@@ -263,7 +273,7 @@ def receive(
 # ---- writing -----------------------------------------------------------------------------------
 @jit
 def grant_write(
-    p, r, regions, write_at, write_aw, write_b, leave_at, elem_from, t, insn, addr, beats
+    p, r, regions, write_at, write_aw, write_b, beat_at, leave_at, elem_from, t, insn, addr, beats
 ):
     """A burst of the store unit is accepted in cycle `t`; returns the cycle of its response.
 
@@ -278,7 +288,7 @@ def grant_write(
     aw = not_stalled(p, AW, aw)
     r.aw_last = aw
     write_aw[k % RING] = aw
-    for _ in range(beats):
+    for n in range(beats):
         # The element: read, then its beats leave to the queue before W.
         if r.st_part == 0:
             read = max(r.st_read_last + 1, elem_from)
@@ -300,6 +310,7 @@ def grant_write(
         r.w_credit = p.rate
         r.w_credit_at = w + 1
         r.w_last = w
+        beat_at[(r.write_beats + n) % BEAT_RING] = w
     r.write_beats += beats
     b = not_stalled(p, B, max(r.w_last + p.latency, r.b_last + 1))
     r.b_last = b

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["GENERATOR", "LOADER", "NEVER", "PARAMETERS", "RING", "RUN"]
+__all__ = ["BEAT_RING", "GENERATOR", "LOADER", "NEVER", "PARAMETERS", "RING", "RUN"]
 
 NEVER = 1 << 60
 
 RING = 128
 """Entries of a ring of bursts, transfers or instructions: more than are ever in flight."""
+
+BEAT_RING = 1 << 14
+"""Beats of the bursts that may be in flight: 64 of 256."""
 
 
 def _record(names: str) -> np.dtype:
@@ -45,7 +48,7 @@ LOADER = _record(
 
 RUN = _record(
     """now
-    read_grants ar_free_at ahead_in ahead_out ahead_sum
+    read_grants read_beats ar_free_at ahead_in ahead_out ahead_sum
     r_free_at r_credit r_credit_at
     write_grants aw_last w_last b_last
     w_free_at w_credit w_credit_at
@@ -60,6 +63,7 @@ RUN = _record(
     a_hold_from a_hold_last a_done_in a_done_out
     loader_banks l_retired retired_at
     st_counted st_checked st_generating st_dispatched st_retired st_answered
+    st_staged st_written st_written_bytes
     st_elems st_part st_elem_at st_read_last st_leave_last
     finished last_progress fault_at fault_cause fault_insn fault_rank
     gemm_busy alu_busy fetch_beats compute_token_stall compute_hazard_stall

@@ -49,7 +49,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, help="of the first program")
     add("--jobs", type=int, default=1, help="processes; 0: in this one")
     add("--illegal-fraction", type=float, default=0.1, help="programs with a fault in them")
-    add("--strict-faults", action="store_true", help="compare counters and bytes after a fault too")
     add("--shrink-seconds", type=float, default=60.0, help="for each failing program")
     add("--out", type=Path, default=Path("build/fuzz"), help="folder of failing programs")
     add("--json", type=Path, default=None, help="write the summary here")
@@ -69,7 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs=options.jobs,
         out=options.out,
         shrink_seconds=options.shrink_seconds,
-        strict_faults=options.strict_faults,
     )
     sums = Summary(next_seed=campaign.seed)
     columns = (

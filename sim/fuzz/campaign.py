@@ -56,8 +56,6 @@ class Campaign:
         Where programs are kept on which the devices disagree.
     shrink_seconds : float
         At most so long for each of them.
-    strict_faults : bool
-        Compare counters and bytes after a fault too, not only cycles.
     """
 
     configs: tuple[str, ...]
@@ -68,7 +66,6 @@ class Campaign:
     jobs: int = 0
     out: Path = Path("build/fuzz")
     shrink_seconds: float = 60.0
-    strict_faults: bool = False
 
     def config_of(self, seed: int) -> str:
         """The machine of a seed."""
@@ -240,7 +237,7 @@ def _run_block(campaign: Campaign, seeds: range) -> Summary:
         case = make_case(campaign.config_of(seed), seed, campaign.illegal_fraction)
         devices = [d for d in campaign.devices if case.illegal is None or d != RACING]
         results = _results(case.program, case.dram, devices, case.seed)
-        found = differences(results, case.illegal, strict_faults=campaign.strict_faults)
+        found = differences(results, case.illegal)
         _count(part, case)
         for name, result in results.items():
             if isinstance(result, RunOutcome) and result.cycles is not None:
