@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -73,6 +74,7 @@ def build(
     meta: Mapping[str, Any] | None = None,
     reorder: bool = True,
     without: Collection[str] = (),
+    most_cycles: float = math.inf,
     check: bool = True,
 ) -> Built:
     """Compile a schedule for the machine.
@@ -88,7 +90,7 @@ def build(
         Contents of inputs, in the machine's layout; zeros for what is not named.
     expect : np.ndarray, optional
         The right output; devices compare.
-    reorder, without
+    reorder, without, most_cycles
         See `covta.compiler.backend.pipeline.compile_trace`.
     check : bool
         Prove the program free of faults and races before it is handed out.
@@ -97,6 +99,8 @@ def build(
     ------
     ScheduleError, AllocationError, BuildError
         If the schedule leaves something to the machine that it cannot do, or that does not fit.
+    TooSlowError
+        If it would take more than `most_cycles`.
     VerifyError
         If the program is not right: a mistake of the compiler.
     """
@@ -106,7 +110,7 @@ def build(
     assert isinstance(output, Tensor)
     backend = compile_trace(
         cfg, trace, values=values, expect=None if expect is None else {output.name: expect},
-        meta=meta, reorder=reorder, without=without,
+        meta=meta, reorder=reorder, without=without, most_cycles=most_cycles,
     )  # fmt: skip
     if check:
         verify_program(backend.program, ranges=False).raise_for_errors()

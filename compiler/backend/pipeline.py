@@ -18,7 +18,7 @@ from covta.compiler.backend.costs import slow_cycles
 from covta.compiler.backend.depend import dependences
 from covta.compiler.backend.drain import drain
 from covta.compiler.backend.emit import emit
-from covta.compiler.backend.errors import AllocationError
+from covta.compiler.backend.errors import AllocationError, TooSlowError
 from covta.compiler.backend.halve import halve
 from covta.compiler.backend.insns import Insn
 from covta.compiler.backend.merge import Merged, merge_loads
@@ -88,6 +88,7 @@ def compile_trace(
     meta: Mapping[str, Any] | None = None,
     reorder: bool = True,
     without: Collection[str] = (),
+    most_cycles: float = math.inf,
 ) -> CompiledTrace:
     """Run all passes.
 
@@ -103,11 +104,15 @@ def compile_trace(
         If not, operations stay as they are in the trace, each load by itself.
     without : collection of str
         Passes to leave out: stagger, taper.
+    most_cycles : float
+        Of array and loads, as far as they are known before anything is ordered.
 
     Raises
     ------
     AllocationError
         If tiles do not fit a scratchpad.
+    TooSlowError
+        If `most_cycles` would be exceeded.
     """
     stages: list[Stage] = []
     begin = time.perf_counter()
@@ -123,7 +128,7 @@ def compile_trace(
     trace = done("requantize", fuse_requantize(cfg, trace))
     trace = done("preload", preload(trace))
     if reorder:
-        plan = _plan(cfg, trace)
+        plan = _plan(cfg, trace, most_cycles)
         done("turn", plan.trace)
         for name, changes in _SHAPES.items():
             if name not in without:
@@ -154,8 +159,8 @@ def compile_trace(
 class _Placed:
     """Where tiles lie, in which order they are loaded, and how long that takes at least.
 
-    `lead` is that of what keeps operands; `cycles` are those of the usual memory, or of loads on a
-    slow one if that is more.
+    `lead` is that of what keeps operands; `cycles` are those of array and loads, `slow` those of
+    loads on slow memory.
     """
 
     trace: Trace
@@ -163,6 +168,12 @@ class _Placed:
     placement: Placement
     merged: Merged
     cycles: int
+    slow: int = 0
+
+    @property
+    def worst(self) -> int:
+        """Cycles on either memory."""
+        return max(self.cycles, self.slow)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,12 +197,14 @@ class _Plan:
         return self.placed.merged
 
 
-def _plan(cfg: Config, trace: Trace) -> _Plan:
+def _plan(cfg: Config, trace: Trace, most_cycles: float) -> _Plan:
     """The plan with rings, or with caches and back and forth where that is quicker."""
     rings = _placed(cfg, trace, None)
     best = rings
-    if rings.cycles > GOOD_ENOUGH * _array_cycles(trace):
+    if rings.worst > GOOD_ENOUGH * _array_cycles(trace):
         best = _kept(cfg, trace, rings)
+    if best.cycles > most_cycles:
+        raise TooSlowError(f"{trace.name}: {best.cycles:,} cycles, {most_cycles:,.0f} at most")
     return _ordered(cfg, best)
 
 
@@ -202,21 +215,22 @@ def _kept(cfg: Config, trace: Trace, rings: _Placed) -> _Placed:
         way = _placed(cfg, trace, lead)
         if way.placement.loaded_elems >= rings.placement.loaded_elems:
             break
-        if best is not rings and way.cycles >= best.cycles:
+        if best is not rings and way.worst >= best.worst:
             break
-        best = min(best, way, key=lambda way: way.cycles)
+        best = min(best, way, key=lambda way: way.worst)
     if best is rings:
         return best
     turned = turn(trace)
-    return min(best, _placed(cfg, turned, best.lead), key=lambda w: w.cycles)
+    return min(best, _placed(cfg, turned, best.lead), key=lambda way: way.worst)
 
 
 def _placed(cfg: Config, trace: Trace, lead: int | None, *, full: bool = False) -> _Placed:
     placement = allocate(cfg, trace, lead=lead, full=full)
     merged, cycles = prefetch(cfg, trace, merge_loads(trace, placement), placement)
     slow = sum(slow_cycles(cfg, op) for op in merged.ops if isinstance(op, Load))
-    cycles = max(cycles, round(slow))
-    return _Placed(trace=trace, lead=lead, placement=placement, merged=merged, cycles=cycles)
+    return _Placed(
+        trace=trace, lead=lead, placement=placement, merged=merged, cycles=cycles, slow=round(slow)
+    )
 
 
 def _ordered(cfg: Config, placed: _Placed, chosen: Options | None = None) -> _Plan:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from covta.compiler.backend.errors import TooSlowError
 from covta.compiler.build import Built, build
 from covta.compiler.ops.operator import Operator, require
 from covta.compiler.ops.promising import promising
 from covta.hw.isa import INSN_BYTES
 from covta.hw.params import Config
+from covta.runtime.contents import with_contents
 from covta.runtime.device import RunResult
 from covta.runtime.program import Program
 
@@ -24,6 +29,13 @@ SECOND_OPINION = 1.1
 
 OPINIONS = 8
 """Settings that are compiled then."""
+
+WORTH_ORDERING = 1.1
+"""Cycles of array and loads, for each of the best setting's, up to which another is tried to the
+end."""
+
+REMEMBERED = 32
+"""Programs that are remembered: networks repeat their layers, with other weights."""
 
 MOST_INSNS = 2000
 """Instructions of a program whose like are not too long to compile for that."""
@@ -105,19 +117,28 @@ def compile_operator(
         f"{operator.name}: operators need a machine of int8 inputs and weights and int32 sums,"
         f" {cfg.name} has inp_bits {bits[0]}, wgt_bits {bits[1]}, acc_bits {bits[2]}",
     )
-    values: dict[str, np.ndarray] = {}
-    expected: np.ndarray | None = None
     if arrays is not None:
         operator.check_inputs(arrays)
-        values = operator.pack(cfg, arrays)
-        if expect:
-            expected = operator.expected(cfg, arrays)
+    compiled = _compiled(cfg, operator, knobs, name or operator.name)
+    if arrays is None:
+        return compiled
+    right = {}
+    if expect:
+        right = {compiled.built.output.name: operator.expected(cfg, arrays)}
+    program = with_contents(compiled.program, operator.pack(cfg, arrays), right)
+    backend = replace(compiled.built.backend, program=program)
+    return replace(compiled, built=replace(compiled.built, backend=backend))
 
-    def compiled(knobs: Any) -> Compiled:
+
+@lru_cache(maxsize=REMEMBERED)
+def _compiled(cfg: Config, operator: Operator, knobs: Any, name: str) -> Compiled:
+    """The program on zeros: what is computed says how, with any contents."""
+
+    def compiled(knobs: Any, most_cycles: float = math.inf) -> Compiled:
         scheduled = operator.schedule(cfg, knobs)
         built = build(
-            cfg, scheduled.schedule, scheduled.args, values, expect=expected,
-            name=name or operator.name, meta={"macs": operator.macs()},
+            cfg, scheduled.schedule, scheduled.args, name=name,
+            meta={"macs": operator.macs()}, most_cycles=most_cycles,
         )  # fmt: skip
         return Compiled(operator=operator, knobs=knobs, built=built)
 
@@ -126,6 +147,8 @@ def compile_operator(
     best = compiled(operator.default(cfg))
     slow = best.estimated_cycles > SECOND_OPINION * max(operator.bounds(cfg).values())
     if slow and len(best.program.insn) <= MOST_INSNS:
-        others = islice(promising(cfg, operator), 1, OPINIONS)
-        best = min((best, *map(compiled, others)), key=lambda c: c.cost_cycles)
+        for other in islice(promising(cfg, operator), 1, OPINIONS):
+            with suppress(TooSlowError):
+                way = compiled(other, WORTH_ORDERING * best.estimated_cycles)
+                best = min(best, way, key=lambda c: c.cost_cycles)
     return best

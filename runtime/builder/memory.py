@@ -12,7 +12,16 @@ from covta.hw.params import Config
 from covta.runtime.builder.errors import BuildError, require
 from covta.runtime.layout import LayoutError, from_bytes, to_bytes
 
-__all__ = ["ALIGN_BYTES", "DRAM_BASE", "Buffer", "Dram", "Range", "Scratchpad", "elem_shape"]
+__all__ = [
+    "ALIGN_BYTES",
+    "DRAM_BASE",
+    "Buffer",
+    "Dram",
+    "Range",
+    "Scratchpad",
+    "elem_shape",
+    "encode",
+]
 
 DRAM_BASE = 0x10000
 """Byte address of a program's first buffer; address 0 stays free, so that a null pointer faults."""
@@ -90,7 +99,7 @@ class Buffer:
 
     def encode(self, values: np.ndarray) -> np.ndarray:
         """Bytes of a tensor of this buffer's shape."""
-        return _encode(self.name, self.cfg, self.memory, values)
+        return encode(self.name, self.cfg, self.memory, values)
 
     def decode(self, data: np.ndarray) -> np.ndarray:
         """Tensor ``shape + element shape`` of this buffer's bytes, e.g. after a run."""
@@ -98,7 +107,8 @@ class Buffer:
         return from_bytes(data[: self.elems * self.elem_bytes], bits, self.shape + shape)
 
 
-def _encode(name: str, cfg: Config, memory: MemoryType, values: np.ndarray) -> np.ndarray:
+def encode(name: str, cfg: Config, memory: MemoryType, values: np.ndarray) -> np.ndarray:
+    """Bytes of a tensor ``shape + element shape``; `name` stands in messages."""
     shape, bits = elem_shape(cfg, memory)
     require(
         values.ndim > len(shape) and values.shape[-len(shape) :] == shape,
@@ -148,7 +158,7 @@ class Dram:
         )
         elem_bytes = isa(self.cfg).elem_bytes(memory)
         if values is not None:
-            data = _encode(name, self.cfg, memory, values)
+            data = encode(name, self.cfg, memory, values)
             shape = values.shape[: values.ndim - len(elem_shape(self.cfg, memory)[0])]
         else:
             assert shape is not None

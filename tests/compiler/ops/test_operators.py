@@ -125,6 +125,19 @@ def test_an_operator_is_what_numpy_says(case):
     assert [f for f in report.findings if f.severity == "error" or f.rule == "truncation"] == []
 
 
+def test_a_repeated_layer_is_compiled_once_and_holds_its_own_weights():
+    cfg, operator = load_config("block8"), CASES["conv2d of 3 channels"]
+    inputs = [operator.random_inputs(seed) for seed in (1, 2)]
+    compiled = [compile_operator(cfg, operator, arrays=arrays, expect=True) for arrays in inputs]
+    assert compiled[0].built.functions is compiled[1].built.functions
+    for one, arrays in zip(compiled, inputs, strict=True):
+        result = open_device("functional").run(one.program)
+        np.testing.assert_array_equal(one.result(result), operator.reference(arrays))
+        assert verdict(one.program, result) == "match"
+    again = compile_operator(cfg, operator).program  # without contents
+    assert not any(again.regions[k].any() for k in range(len(again.meta["buffers"])))
+
+
 @pytest.mark.parametrize("config", ["edge", "in8_out4"])
 @pytest.mark.parametrize("case", CASES)
 def test_no_bound_is_above_what_is_done(case, config):
