@@ -16,6 +16,7 @@ from covta.compiler.backend.errors import TooSlowError
 from covta.compiler.build import Built, build
 from covta.compiler.ops.operator import Operator, require
 from covta.compiler.ops.promising import promising
+from covta.hw.collector import without_collector
 from covta.hw.isa import INSN_BYTES
 from covta.hw.params import Config
 from covta.runtime.contents import with_contents
@@ -131,6 +132,7 @@ def compile_operator(
 
 
 @lru_cache(maxsize=REMEMBERED)
+@without_collector()
 def _compiled(cfg: Config, operator: Operator, knobs: Any, name: str) -> Compiled:
     """The program on zeros: what is computed says how, with any contents."""
 

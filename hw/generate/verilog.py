@@ -6,17 +6,16 @@ The text holds no source paths, no tool versions, no dates. Module names are pla
 
 from __future__ import annotations
 
-import gc
 import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from amaranth.back import rtlil
 from amaranth.lib import wiring
 
+from covta.hw.collector import without_collector
 from covta.hw.generate.cells import wrapped_cells
 from covta.hw.generate.tools import run_yosys
 
@@ -52,7 +51,7 @@ class VerilogDesign:
 
 def to_rtlil(component: wiring.Component, top: str) -> str:
     """RTLIL of a component; module names are identifiers, equal modules are written once."""
-    with _without_collector():
+    with without_collector():
         text = rtlil.convert(component, name=top, emit_src=False)
     bodies = {
         _identifier(match[1]): match[2]
@@ -65,18 +64,6 @@ def to_rtlil(component: wiring.Component, top: str) -> str:
     }
     modules = (f"module \\{name}\n{body}end\n" for name, body in _merge_equal(bodies).items())
     return "".join(modules)
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Half of the time would go into looking through millions of small objects, all in use."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _identifier(name: str) -> str:

@@ -185,12 +185,15 @@ def is_empty(table, i):
 
 @jit
 def pad_steps(r, ld, count):
-    """Padding elements, one a cycle; a step beyond the scratchpad is a fault."""
+    """Padding elements, one a cycle; a step beyond the scratchpad is a fault, and the last."""
+    done = ld.step_at + count
     if count > 0 and ld.room < count:
-        report(r, ld.step_at + ld.room + 1, SCRATCHPAD, ld.insn, ld.rank)
+        at = ld.step_at + ld.room + 1
+        report(r, at, SCRATCHPAD, ld.insn, ld.rank)
         ld.room = NEVER
+        done = max(done, at + 1)
     ld.room -= count
-    ld.step_at += count
+    ld.step_at = done
     if count > 0:
         progress(r, r.now)
 
@@ -243,16 +246,18 @@ def receive(
     if kind != UOP_TYPE and ld.room * per_elem - ld.row_beats < beats:
         over = max(ld.room * per_elem - ld.row_beats, 0)
     first_bad = min(bad, over)
+    stopped = 0
     if first_bad < beats:
         at = take_beats(p, r, first_bad + 1, due, ld.step_at, read_at)
         report(r, at + 1, SCRATCHPAD if over <= bad else BUS_ERROR, i, ld.rank)
-        rest = beats - first_bad - 1  # taken again once the machine has stopped
-        last = at if rest == 0 else take_beats(p, r, rest, due, at + 2, read_at)
+        stopped = at + 2  # beats are taken again once the machine has stopped
+        rest = beats - first_bad - 1
+        last = at if rest == 0 else take_beats(p, r, rest, due, stopped, read_at)
     else:
         last = take_beats(p, r, beats, due, ld.step_at, read_at)
     ring_last[index] = last
     ld.read_beats += beats
-    ld.step_at = last + 1
+    ld.step_at = max(last + 1, stopped)
     ld.row_beats += beats
     progress(r, last)
     if row_last:
