@@ -106,7 +106,7 @@ FAMILIES = {
         public_rtl={"LUT": 15_041, "FF": 6_458, "DSP": 256, "BRAM": 122, "LUT RAM": 49},
         slice_luts=4,
         slice_ffs=8,
-        multipliers={"dsp_pack": True, "dsp_cell": "generic"},
+        multipliers={"dsp_cell": "generic"},
         ram_luts=4,
     ),
     "ecp5": Family(

@@ -22,7 +22,10 @@ def test_every_data_file_is_packaged():
         path.resolve()
         for folder in sources
         for path in folder.rglob("*")
-        if path.is_file() and path.suffix not in {".py", ".pyc"} and path.name not in READ_BY_PEOPLE
+        if path.is_file()
+        and path.suffix != ".py"
+        and "__pycache__" not in path.parts
+        and path.name not in READ_BY_PEOPLE
     }
     assert len(present) > 20
     assert present == packaged

@@ -109,14 +109,14 @@ class MacArray(wiring.Component):
     def elaborate(self, platform) -> Module:
         """Build one multiplier style."""
         m = Module()
+        self._row = self._packed_row if self.cfg.dsp_pack else self._plain_row
+        self._product = _product
         if self.cfg.dsp_pack:
-            self._row = self._packed_row
             self._operands = (self.inp, self.wgt)
         elif self.cfg.dsp_cell == "mult18x18d":
-            self._row = self._cell_row
+            self._product = _mult18x18d
             self._operands = (self.inp, self.wgt)
         else:
-            self._row = self._plain_row
             self._operands = (
                 _register(m, "inp_q", self.inp.shape(), self.inp),
                 _register(m, "wgt_q", self.wgt.shape(), self.wgt),
@@ -141,24 +141,9 @@ class MacArray(wiring.Component):
     # ---- one product a multiplier ----------------------------------------------------------
     def _plain_row(self, m: Module, b: int) -> None:
         cfg = self.cfg
-        bits = cfg.inp_bits + cfg.wgt_bits
         for o in range(cfg.block_out):
             products = [
-                _register(
-                    m,
-                    f"mul_{b}_{o}_{i}",
-                    signed(bits),
-                    self._inp(b, i).as_signed() * self._wgt(o, i).as_signed(),
-                )
-                for i in range(cfg.block_in)
-            ]
-            self._sum(m, b * cfg.block_out + o, _tree(m, f"tree_{b}_{o}", products))
-
-    def _cell_row(self, m: Module, b: int) -> None:
-        cfg = self.cfg
-        for o in range(cfg.block_out):
-            products = [
-                _mult18x18d(m, f"mul_{b}_{o}_{i}", self._inp(b, i), self._wgt(o, i))
+                self._product(m, f"mul_{b}_{o}_{i}", self._inp(b, i), self._wgt(o, i))
                 for i in range(cfg.block_in)
             ]
             self._sum(m, b * cfg.block_out + o, _tree(m, f"tree_{b}_{o}", products))
@@ -217,6 +202,11 @@ def _register(m: Module, name: str, shape: ShapeCastable, value: ValueLike) -> S
     register = Signal(shape, name=name, reset_less=True)
     m.d.sync += register.eq(value)
     return register
+
+
+def _product(m: Module, name: str, a: Value, b: Value) -> Value:
+    """Signed product, one cycle behind its operands."""
+    return _register(m, name, signed(len(a) + len(b)), a.as_signed() * b.as_signed())
 
 
 def _mult18x18d(m: Module, name: str, a: Value, b: Value) -> Value:

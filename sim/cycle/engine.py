@@ -320,9 +320,10 @@ def forget_later(p, r, loaders, ring_last, ring_beats, ring_client, read_at, w_b
         if ring_last[slot] <= t:
             break
         beats = ring_beats[slot]
-        late = min(beats, ring_last[slot] - t)  # of beats that follow one another
-        if not steady(p):
-            late = 0
+        late = 0
+        if steady(p):
+            late = min(beats, ring_last[slot] - t)
+        else:
             for n in range(1, beats + 1):
                 late += read_at[(beat - n) % BEAT_RING] > t
         beat -= beats
@@ -396,9 +397,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
     leave_at = np.zeros(STORE_ELEM_DEPTH, np.int64)
     storing = np.zeros((RING, 3), np.int64)  # insn, dispatched at, complete at
     out_bytes = p.acc_depth * elem_bytes[OUT]
-    stage = np.zeros(
-        STAGED * out_bytes, np.uint8
-    )  # what stores moved, until their bursts are granted
+    stage = np.zeros(STAGED * out_bytes, np.uint8)  # of stores with bursts to be granted
     pushed = np.zeros(4, np.int64)
     compute_loader, load_loader = loaders[0], loaders[1]
     visits = 0
@@ -447,15 +446,15 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
         beats0, beats1 = burst_beats(p, gens[0]), burst_beats(p, gens[1])
         granted, look = grant_client(p, r, gens, ring_last, ahead_last, ahead_beats, t)
         wake = min(wake, look)
-        ring_client[r.read_grants % RING] = granted
+        slot = r.read_grants % RING
         if granted == CLIENT_FETCH:
-            ring_beats[r.read_grants % RING] = r.f_request_beats
+            ring_client[slot], ring_beats[slot] = granted, r.f_request_beats
             fetch_burst(p, r, regions, ring_last, read_at, beat_at, beat_bad, t)
         elif granted >= 0:
             n = granted - 1
             g = gens[n]
             beats = beats0 if n == 0 else beats1
-            ring_beats[r.read_grants % RING] = beats
+            ring_client[slot], ring_beats[slot] = granted, beats
             receive(
                 p,
                 r,
@@ -475,7 +474,7 @@ def simulate(p, r, gens, loaders, table, regions, state, dram, tokens, every_cyc
                 read_at,
             )
             if granted == CLIENT_LOAD:
-                ahead_last[r.ahead_in % RING] = ring_last[(r.read_grants - 1) % RING]
+                ahead_last[r.ahead_in % RING] = ring_last[slot]
                 ahead_beats[r.ahead_in % RING] = beats
                 r.ahead_sum += beats
                 r.ahead_in += 1

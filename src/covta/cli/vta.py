@@ -118,12 +118,12 @@ def run(
     except (ValueError, OSError, DeviceError) as error:
         _refuse(error)
     if dump is not None:
-        _write(dump, lambda path: _dump(program, result, path))
+        _write(dump, partial(_dump, program, result))
     if trace is not None and result.trace is not None:
         from covta.sim.timeline import write_timeline
 
         cfg, insn, spans = program.config, program.insn, result.trace
-        _write(trace, lambda path: _write_whole(path, partial(write_timeline, cfg, insn, spans)))
+        _write(trace, partial(_write_whole, write=partial(write_timeline, cfg, insn, spans)))
     if as_json:
         typer.echo(json.dumps(report.as_json(program, result)))
     else:
@@ -250,6 +250,4 @@ def info(file: Annotated[Path, typer.Argument(help="A program, .npz.")]) -> None
 
 def _write_text(path: Path, text: str, source: Path) -> None:
     _check_target("-o", path, source)
-    _write(
-        path, lambda path: _write_whole(path, lambda part: part.write_text(text, encoding="utf-8"))
-    )
+    _write(path, partial(_write_whole, write=partial(Path.write_text, data=text, encoding="utf-8")))
