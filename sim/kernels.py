@@ -11,6 +11,8 @@ All take a `State`, a `Dram` where they touch memory, and `insn`: a row of the t
 `uop_extent`     least and greatest fields of the micro-ops that a GEMM or ALU reads
 `exec_load`      `check_dram`, then the whole transfer
 `exec_store`     `check_dram`, then the whole transfer
+`stage_store`    the whole transfer, to a buffer
+`write_staged`   a part of it from there to DRAM
 `exec_gemm`      the whole loop nest, in any order: wrapping sums commute
 `exec_alu`       the whole loop nest, in program order
 ===============  =============================================================================

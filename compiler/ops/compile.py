@@ -19,7 +19,7 @@ from covta.compiler.ops.promising import promising
 from covta.hw.collector import without_collector
 from covta.hw.isa import INSN_BYTES
 from covta.hw.params import Config
-from covta.runtime.contents import with_contents
+from covta.runtime.builder import with_contents
 from covta.runtime.device import RunResult
 from covta.runtime.program import Program
 
@@ -121,12 +121,12 @@ def compile_operator(
     if arrays is not None:
         operator.check_inputs(arrays)
     compiled = _compiled(cfg, operator, knobs, name or operator.name)
-    if arrays is None:
-        return compiled
-    right = {}
-    if expect:
-        right = {compiled.built.output.name: operator.expected(cfg, arrays)}
-    program = with_contents(compiled.program, operator.pack(cfg, arrays), right)
+    values, right = {}, {}
+    if arrays is not None:
+        values = operator.pack(cfg, arrays)
+        if expect:
+            right = {compiled.built.output.name: operator.expected(cfg, arrays)}
+    program = with_contents(compiled.program, values, right)
     backend = replace(compiled.built.backend, program=program)
     return replace(compiled, built=replace(compiled.built, backend=backend))
 
@@ -142,6 +142,8 @@ def _compiled(cfg: Config, operator: Operator, knobs: Any, name: str) -> Compile
             cfg, scheduled.schedule, scheduled.args, name=name,
             meta={"macs": operator.macs()}, most_cycles=most_cycles,
         )  # fmt: skip
+        for region in built.program.regions:  # which later programs share
+            region.setflags(write=False)
         return Compiled(operator=operator, knobs=knobs, built=built)
 
     if knobs is not None:

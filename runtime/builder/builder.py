@@ -9,6 +9,7 @@ import numpy as np
 
 from covta.hw.isa import AluOp, EncodeError, MemoryType, Opcode, Unit, isa
 from covta.hw.params import Config
+from covta.runtime.builder.contents import with_contents
 from covta.runtime.builder.errors import BuildError, require
 from covta.runtime.builder.insn import Insn, Loop, Token, merged
 from covta.runtime.builder.memory import DRAM_BASE, Buffer, Dram, Range, Scratchpad
@@ -438,13 +439,12 @@ class Builder:
         if len(uop_bytes):
             regions.append((uop_addr, uop_bytes))
         regions.append((insn_addr, stream))
-        return Program(
+        program = Program(
             config=self.cfg,
             insn=stream.reshape(-1, 16),
             insn_addr=insn_addr,
             region_addrs=tuple(addr for addr, _ in regions),
             regions=tuple(data for _, data in regions),
-            expected=self._expected(expect or {}, len(regions)),
             meta={
                 "name": self.name,
                 "buffers": [
@@ -454,29 +454,13 @@ class Builder:
                 **(meta or {}),
             },
         )
+        return with_contents(program, expect=expect) if expect else program
 
     def output(self, result: RunResult, buffer: Buffer) -> np.ndarray:
         """A buffer's tensor after a run of the built program."""
         return buffer.decode(result.memory[list(self._dram.buffers).index(buffer.name)])
 
     # ---- inside ----------------------------------------------------------------------------
-    def _expected(
-        self, expect: Mapping[str, np.ndarray], regions: int
-    ) -> tuple[np.ndarray | None, ...]:
-        buffers = self._dram.buffers
-        for name, values in expect.items():
-            require(
-                name in buffers,
-                f"expect must name buffers ({', '.join(buffers)}), got {name!r}",
-            )
-            got = len(buffers[name].encode(values))
-            size = len(buffers[name].data)
-            require(got == size, f"expect {name}: must be {size} bytes, got {got}")
-        if not expect:
-            return ()
-        known = [b.encode(expect[n]) if n in expect else None for n, b in buffers.items()]
-        return tuple(known + [None] * (regions - len(known)))
-
     def _encode(self, insn: Insn) -> bytes:
         try:
             return isa(self.cfg).encode(insn.opcode, **insn.fields, **insn.flags())

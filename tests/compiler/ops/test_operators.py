@@ -136,6 +136,8 @@ def test_a_repeated_layer_is_compiled_once_and_holds_its_own_weights():
         assert verdict(one.program, result) == "match"
     again = compile_operator(cfg, operator).program  # without contents
     assert not any(again.regions[k].any() for k in range(len(again.meta["buffers"])))
+    with pytest.raises(ValueError, match="read-only"):
+        again.regions[0][0] = 1
 
 
 @pytest.mark.parametrize("config", ["edge", "in8_out4"])

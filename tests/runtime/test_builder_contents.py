@@ -5,8 +5,7 @@ import pytest
 
 from covta.hw.isa import AluOp, MemoryType
 from covta.hw.params import load_config
-from covta.runtime.builder import Builder, BuildError
-from covta.runtime.contents import with_contents
+from covta.runtime.builder import Builder, BuildError, with_contents
 from covta.runtime.device import open_device
 
 CFG = load_config("tiny")

@@ -17,7 +17,7 @@ __all__ = ["with_contents"]
 
 def with_contents(
     program: Program,
-    values: Mapping[str, np.ndarray],
+    values: Mapping[str, np.ndarray] | None = None,
     expect: Mapping[str, np.ndarray] | None = None,
 ) -> Program:
     """The same instructions on other data.
@@ -26,7 +26,7 @@ def with_contents(
     ----------
     program : Program
         Of a `Builder`, or of the compiler: its meta names the buffers.
-    values : mapping of str to np.ndarray
+    values : mapping of str to np.ndarray, optional
         Contents of buffers before the run, ``shape + element shape``; others keep theirs.
     expect : mapping of str to np.ndarray, optional
         Right contents after the run; other buffers are not compared.
@@ -47,7 +47,7 @@ def with_contents(
         return k, data
 
     regions = list(program.regions)
-    for name, array in values.items():
+    for name, array in (values or {}).items():
         k, data = encoded("values", name, array)
         regions[k] = data
     expected: list[np.ndarray | None] = [None] * len(regions) if expect else []
